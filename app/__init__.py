@@ -1,0 +1,1 @@
+"""Secateur's API and everything both sides agree on; runs without TensorFlow."""

@@ -1,0 +1,1 @@
+"""Types and rules that the API and the workers share. Imports nothing else of Secateur."""

@@ -1,0 +1,338 @@
+"""The job spec: what a user may ask for.
+
+The request body of `POST /v1/jobs` and the engine's input are this one type. Each choice is a
+discriminated union; where a choice has no settings of its own, its bare name is accepted too
+(`"criterion": "l1"` means `{"kind": "l1"}`). Shares are fractions in [0, 1], never percents.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from app.domain.base import Strict
+
+
+def _named(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+Named = BeforeValidator(_named)
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+# --- granularity -------------------------------------------------------------------------------
+class WeightGranularity(Strict):
+    """Single weights of kernels become zero; shapes stay."""
+
+    kind: Literal["weight"] = "weight"
+
+
+class UnitGranularity(Strict):
+    """Units of Dense layers are physically removed."""
+
+    kind: Literal["unit"] = "unit"
+
+
+class ChannelGranularity(Strict):
+    """Channels of every layer are physically removed: convolution filters and Dense units."""
+
+    kind: Literal["channel"] = "channel"
+
+
+Granularity = Annotated[
+    Annotated[
+        WeightGranularity | UnitGranularity | ChannelGranularity, Field(discriminator="kind")
+    ],
+    Named,
+]
+
+
+# --- criterion ---------------------------------------------------------------------------------
+class MagnitudeCriterion(Strict):
+    """|w| of a weight, Euclidean norm of a unit: the smallest go first. [Han et al. 2015]"""
+
+    kind: Literal["magnitude"] = "magnitude"
+
+
+class L1Criterion(Strict):
+    """Sum of |w| over a unit: the smallest go first. [Li et al. 2017, arXiv:1608.08710]"""
+
+    kind: Literal["l1"] = "l1"
+
+
+class L2Criterion(Strict):
+    """Euclidean norm of a unit: the smallest go first."""
+
+    kind: Literal["l2"] = "l2"
+
+
+class RandomCriterion(Strict):
+    """By chance, from the spec's seed: the control that any criterion must beat."""
+
+    kind: Literal["random"] = "random"
+
+
+class ThresholdCriterion(Strict):
+    """Weights below quality × the layer's standard deviation become zero.
+
+    Decides how many weights go by itself, so it takes no `target`. [Han et al. 2015,
+    arXiv:1506.02626]
+    """
+
+    kind: Literal["threshold"] = "threshold"
+    quality: float = Field(gt=0, le=10, default=1.0)
+    """Factor on the standard deviation of the layer's weights."""
+
+
+Criterion = Annotated[
+    Annotated[
+        MagnitudeCriterion | L1Criterion | L2Criterion | RandomCriterion | ThresholdCriterion,
+        Field(discriminator="kind"),
+    ],
+    Named,
+]
+
+
+# --- target ------------------------------------------------------------------------------------
+class FractionTarget(Strict):
+    """Remove this share of what the granularity counts: weights, units or channels."""
+
+    kind: Literal["fraction"] = "fraction"
+    remove: Share
+
+
+class ParametersTarget(Strict):
+    """Keep at most this share of the model's parameters (non-zero ones with weights)."""
+
+    kind: Literal["parameters"] = "parameters"
+    keep: Share
+
+
+class MacsTarget(Strict):
+    """Keep at most this share of the model's multiply-accumulates per sample."""
+
+    kind: Literal["macs"] = "macs"
+    keep: Share
+
+
+Target = Annotated[FractionTarget | ParametersTarget | MacsTarget, Field(discriminator="kind")]
+
+
+# --- prune -------------------------------------------------------------------------------------
+class LayerOverride(Strict):
+    """What differs for the layers whose name matches; the last match wins field by field."""
+
+    match: str = Field(min_length=1, max_length=200)
+    """Shell-style pattern of layer names: `block5_*`, `dense_?`, `predictions`."""
+    skip: bool = False
+    """Leave these layers as they are."""
+    remove: Share | None = None
+    """Remove this share here, instead of the target's."""
+    max_remove: Share | None = None
+    """Never remove more than this share here."""
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        if self.skip and (self.remove is not None or self.max_remove is not None):
+            raise ValueError("skip leaves the layer as it is: give either skip or remove/max_remove")
+        if not self.skip and self.remove is None and self.max_remove is None:
+            raise ValueError("an override says skip, remove or max_remove")
+        return self
+
+
+class Prune(Strict):
+    """What is cut, how it is chosen, and how much of it."""
+
+    granularity: Granularity = ChannelGranularity()
+    criterion: Criterion = MagnitudeCriterion()
+    scope: Literal["layer", "global"] = "layer"
+    """`layer`: the share holds in every layer. `global`: layers compete."""
+    target: Target | None = None
+    layers: tuple[LayerOverride, ...] = Field(default=(), max_length=200)
+    round_to: int | None = Field(default=None, ge=1, le=256)
+    """Keep a multiple of this many units in each layer."""
+    min_units: int = Field(default=1, ge=1, le=65536)
+    """Keep at least this many units in each layer."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        structured = not isinstance(self.granularity, WeightGranularity)
+        if isinstance(self.criterion, ThresholdCriterion):
+            if self.target is not None:
+                raise ValueError(
+                    "criterion threshold decides by its quality how much goes: leave target out"
+                )
+            if structured:
+                raise ValueError("criterion threshold is defined for granularity weight only")
+            if self.scope != "layer":
+                raise ValueError("criterion threshold is per layer: scope must be layer")
+            if any(override.remove is not None for override in self.layers):
+                raise ValueError("criterion threshold takes skip overrides only")
+        elif self.target is None:
+            raise ValueError('target is missing; for example {"kind": "fraction", "remove": 0.5}')
+        if isinstance(self.target, MacsTarget) and not structured:
+            raise ValueError(
+                "zero weights are still multiplied, so granularity weight cannot reach a macs "
+                "target: use granularity channel, or a fraction or parameters target"
+            )
+        if not structured and (self.round_to is not None or self.min_units != 1):
+            raise ValueError("round_to and min_units count units: use granularity unit or channel")
+        return self
+
+
+# --- schedule ----------------------------------------------------------------------------------
+class OneShotSchedule(Strict):
+    """Cut everything at once, then fine-tune."""
+
+    kind: Literal["one_shot"] = "one_shot"
+
+
+class IterativeSchedule(Strict):
+    """Cut equal shares, training `epochs_per_step` after each. [Han et al. 2015]"""
+
+    kind: Literal["iterative"] = "iterative"
+    steps: int = Field(default=5, ge=1, le=100)
+    epochs_per_step: int = Field(default=1, ge=1, le=1000)
+
+
+class PolynomialSchedule(Strict):
+    """Cut much at first and ever less later: share = 1 - (1 - progress)^power.
+
+    [Zhu & Gupta 2017, arXiv:1710.01878, power 3]
+    """
+
+    kind: Literal["polynomial"] = "polynomial"
+    steps: int = Field(default=8, ge=1, le=100)
+    power: float = Field(default=3.0, gt=0, le=10)
+    epochs_per_step: int = Field(default=1, ge=1, le=1000)
+
+
+Schedule = Annotated[
+    Annotated[
+        OneShotSchedule | IterativeSchedule | PolynomialSchedule, Field(discriminator="kind")
+    ],
+    Named,
+]
+
+
+# --- fine-tuning -------------------------------------------------------------------------------
+class AdamOptimizer(Strict):
+    """Adam; AdamW when `weight_decay` is given."""
+
+    kind: Literal["adam"] = "adam"
+    learning_rate: float = Field(default=1e-3, gt=0, le=10)
+    weight_decay: float | None = Field(default=None, ge=0, le=1)
+
+
+class SgdOptimizer(Strict):
+    """Stochastic gradient descent with momentum."""
+
+    kind: Literal["sgd"] = "sgd"
+    learning_rate: float = Field(default=1e-2, gt=0, le=10)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float | None = Field(default=None, ge=0, le=1)
+
+
+class RmspropOptimizer(Strict):
+    """RMSprop."""
+
+    kind: Literal["rmsprop"] = "rmsprop"
+    learning_rate: float = Field(default=1e-3, gt=0, le=10)
+
+
+Optimizer = Annotated[
+    Annotated[AdamOptimizer | SgdOptimizer | RmspropOptimizer, Field(discriminator="kind")], Named
+]
+
+LossName = Literal[
+    "sparse_categorical_crossentropy",
+    "categorical_crossentropy",
+    "binary_crossentropy",
+    "mean_squared_error",
+    "mean_absolute_error",
+    "huber",
+]
+MetricName = Literal[
+    "accuracy", "top_5_accuracy", "auc", "mean_squared_error", "mean_absolute_error"
+]
+
+
+class EarlyStopping(Strict):
+    """Stop when the validation loss has not improved for `patience` epochs; keep the best weights."""
+
+    patience: int = Field(default=3, ge=1, le=1000)
+    min_delta: float = Field(default=0.0, ge=0)
+
+
+class FineTune(Strict):
+    """Training after the cut; pruned weights stay exactly zero throughout."""
+
+    epochs: int = Field(default=10, ge=1, le=10_000)
+    """Epochs after the last cut; the best of them by validation loss is kept."""
+    batch_size: int = Field(default=128, ge=1, le=65536)
+    optimizer: Optimizer = AdamOptimizer()
+    loss: LossName | None = None
+    """Inferred from the model's compile config, or from its output, when left out."""
+    early_stopping: EarlyStopping | None = EarlyStopping()
+
+
+# --- evaluation and exports --------------------------------------------------------------------
+Runtime = Literal["keras", "litert"]
+
+
+class Latency(Strict):
+    """How latency is measured: before and after interleaved in one run, medians reported."""
+
+    runtimes: tuple[Runtime, ...] = Field(default=("keras", "litert"), min_length=1, max_length=2)
+    batch_sizes: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        default=(1, 32), min_length=1, max_length=4
+    )
+    repeats: int = Field(default=50, ge=5, le=1000)
+
+
+class Evaluate(Strict):
+    """What is measured before, after the cut, and at the end."""
+
+    metrics: tuple[MetricName, ...] | None = Field(default=None, min_length=1)
+    """Inferred from the model's compile config and its loss when left out."""
+    latency: Latency | None = Latency()
+
+
+Export = Literal["keras", "h5", "litert"]
+
+
+class PruningSpec(Strict):
+    """A job: model, data, what to cut, how to recover, what to measure, what to hand back."""
+
+    model: str = Field(pattern=r"^mdl_[0-9A-Za-z]{1,40}$")
+    dataset: str | None = Field(default=None, pattern=r"^dts_[0-9A-Za-z]{1,40}$")
+    prune: Prune
+    schedule: Schedule = OneShotSchedule()
+    fine_tune: FineTune | None = FineTune()
+    """`null` prunes without training."""
+    evaluate: Evaluate = Evaluate()
+    exports: tuple[Export, ...] = Field(default=("keras",), min_length=1)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    time_limit_seconds: int | None = Field(default=None, ge=1)
+    """The service's limit when left out."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.dataset is None and self.fine_tune is not None:
+            if "fine_tune" in self.model_fields_set:
+                raise ValueError(
+                    "fine_tune needs a dataset: name one, or leave fine_tune out to prune "
+                    "without training"
+                )
+            object.__setattr__(self, "fine_tune", None)
+        if self.dataset is None and self.evaluate.metrics is not None:
+            raise ValueError("evaluate.metrics needs a dataset: name one, or leave metrics out")
+        if self.fine_tune is None and not isinstance(self.schedule, OneShotSchedule):
+            raise ValueError(
+                f"schedule {self.schedule.kind} trains between cuts, and this job does not train: "
+                "give a dataset and fine_tune, or use schedule one_shot"
+            )
+        if len(set(self.exports)) != len(self.exports):
+            raise ValueError("exports names a format twice")
+        return self

@@ -1,0 +1,1 @@
+"""Secateur's workers: the only place where Keras exists."""
