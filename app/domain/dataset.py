@@ -1,13 +1,23 @@
 """What is known of an uploaded data set, and how it is to be read."""
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Literal, get_args
 
 from pydantic import Field
 
 from app.domain.base import Record, Strict
+from app.domain.errors import InvalidDataset
 
 DatasetFormat = Literal["npz", "csv", "parquet", "images"]
 SplitName = Literal["train", "validation", "test"]
+
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+ALL = "all"
+"""The one split of what is stored unsplit."""
+TEXT = "str"
+"""`ArrayInfo.dtype` of labels that are names: text labels and class folders."""
+MAX_CLASSES = 10_000
+MAX_LABEL_CHARACTERS = 200
 
 
 class DatasetOptions(Strict):
@@ -33,6 +43,13 @@ class ArrayInfo(Record):
     name: str
     shape: tuple[int, ...]
     dtype: str
+    """As numpy names it; `str` where labels are names."""
+    value_range: tuple[int, int] | None = None
+    """Smallest and largest value, where the values are integers (booleans count as 0 and 1)."""
+
+    @property
+    def is_integer(self) -> bool:
+        return self.dtype.startswith(("int", "uint", "bool"))
 
 
 class SplitInfo(Record):
@@ -50,9 +67,42 @@ class DatasetInfo(Record):
     splits: dict[str, SplitInfo]
     """Keys: train, validation, test; or all, which each job splits by its own seed."""
     classes: tuple[str, ...] | None = None
-    """Class names (folders, text labels) or the distinct integer labels, as text, in index order."""
+    """Class names (folders, text labels) or the distinct integer labels, as text, in index order.
+
+    Names are numbered as listed here; integer labels are used as they are stored.
+    """
     label_range: tuple[int, int] | None = None
     """Smallest and largest integer label, where the targets are integers."""
     columns: tuple[str, ...] | None = None
     """Tables: feature columns in the order the model receives them."""
     options: DatasetOptions = DatasetOptions()
+
+
+def listed(names: Iterable[str], limit: int = 8) -> str:
+    """Names for a sentence: quoted, long ones cut, and no more than `limit` of them."""
+    quoted = [f'"{name if len(name) <= 80 else name[:77] + "..."}"' for name in names]
+    if not quoted:
+        return "none"
+    rest = len(quoted) - limit
+    return ", ".join(quoted[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def class_names(labels: Iterable[str]) -> tuple[str, ...]:
+    """Distinct text labels in the order of their indexes: sorted by code point.
+
+    Raises:
+        InvalidDataset: too many to be classes, or not fit to be shown.
+    """
+    names = tuple(sorted(set(labels)))
+    if len(names) > MAX_CLASSES:
+        raise InvalidDataset(
+            f"The targets hold more than {MAX_CLASSES:,} different texts; expected class names. "
+            "Name the classes, or give numbers."
+        )
+    for name in names:
+        if not name.strip() or len(name) > MAX_LABEL_CHARACTERS or not name.isprintable():
+            raise InvalidDataset(
+                f"The targets hold {name[:80]!r}; expected printable class names of at most "
+                f"{MAX_LABEL_CHARACTERS} characters. Name the class of every sample."
+            )
+    return names
