@@ -1,0 +1,1 @@
+"""HTTP: one router per resource. A route is one line of meaning."""

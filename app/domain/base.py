@@ -7,7 +7,10 @@ class Strict(BaseModel):
     """Frozen, and unknown fields are refused: a typo is an error and never a silent default."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        use_attribute_docstrings=True,
     )
 
 

@@ -239,7 +239,9 @@ class InternalError(JobError):
     retryable = True
 
 
-def error_classes(root: type[SecateurError] = SecateurError) -> tuple[type[SecateurError], ...]:
+def error_classes(
+    root: type[SecateurError] = SecateurError,
+) -> tuple[type[SecateurError], ...]:
     """The whole tree below and including `root`, depth first."""
     found: list[type[SecateurError]] = [root]
     for child in root.__subclasses__():

@@ -41,7 +41,8 @@ class ChannelGranularity(Strict):
 
 Granularity = Annotated[
     Annotated[
-        WeightGranularity | UnitGranularity | ChannelGranularity, Field(discriminator="kind")
+        WeightGranularity | UnitGranularity | ChannelGranularity,
+        Field(discriminator="kind"),
     ],
     Named,
 ]
@@ -134,7 +135,9 @@ class LayerOverride(Strict):
     @model_validator(mode="after")
     def _says_one_thing(self) -> Self:
         if self.skip and (self.remove is not None or self.max_remove is not None):
-            raise ValueError("skip leaves the layer as it is: give either skip or remove/max_remove")
+            raise ValueError(
+                "skip leaves the layer as it is: give either skip or remove/max_remove"
+            )
         if not self.skip and self.remove is None and self.max_remove is None:
             raise ValueError("an override says skip, remove or max_remove")
         return self
@@ -209,7 +212,8 @@ class PolynomialSchedule(Strict):
 
 Schedule = Annotated[
     Annotated[
-        OneShotSchedule | IterativeSchedule | PolynomialSchedule, Field(discriminator="kind")
+        OneShotSchedule | IterativeSchedule | PolynomialSchedule,
+        Field(discriminator="kind"),
     ],
     Named,
 ]
@@ -242,7 +246,8 @@ class RmspropOptimizer(Strict):
 
 
 Optimizer = Annotated[
-    Annotated[AdamOptimizer | SgdOptimizer | RmspropOptimizer, Field(discriminator="kind")], Named
+    Annotated[AdamOptimizer | SgdOptimizer | RmspropOptimizer, Field(discriminator="kind")],
+    Named,
 ]
 
 LossName = Literal[
@@ -259,7 +264,7 @@ MetricName = Literal[
 
 
 class EarlyStopping(Strict):
-    """Stop when the validation loss has not improved for `patience` epochs; keep the best weights."""
+    """Stop after `patience` epochs without a better validation loss; keep the best weights."""
 
     patience: int = Field(default=3, ge=1, le=1000)
     min_delta: float = Field(default=0.0, ge=0)
@@ -269,12 +274,13 @@ class FineTune(Strict):
     """Training after the cut; pruned weights stay exactly zero throughout."""
 
     epochs: int = Field(default=10, ge=1, le=10_000)
-    """Epochs after the last cut; the best of them by validation loss is kept."""
+    """Epochs after the last cut."""
     batch_size: int = Field(default=128, ge=1, le=65536)
     optimizer: Optimizer = AdamOptimizer()
     loss: LossName | None = None
     """Inferred from the model's compile config, or from its output, when left out."""
     early_stopping: EarlyStopping | None = EarlyStopping()
+    """`null` trains all epochs and keeps the last weights."""
 
 
 # --- evaluation and exports --------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Use cases. Rules live here; routes and tasks are doorways to them."""

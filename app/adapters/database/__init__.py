@@ -1,0 +1,20 @@
+"""The database: SQLite in WAL mode by default, PostgreSQL for many machines."""
+
+from app.adapters.database.engine import Database, migrate
+from app.adapters.database.tables import (
+    ArtifactRow,
+    DatasetRow,
+    EventRow,
+    JobRow,
+    ModelRow,
+)
+
+__all__ = [
+    "ArtifactRow",
+    "Database",
+    "DatasetRow",
+    "EventRow",
+    "JobRow",
+    "ModelRow",
+    "migrate",
+]

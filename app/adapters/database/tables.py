@@ -1,0 +1,115 @@
+"""The tables. Times are seconds since 1970 by the database's own clock."""
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, String
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+class Base(DeclarativeBase):
+    """Base of all rows."""
+
+    type_annotation_map = {dict[str, Any]: Json, float: Double, int: BigInteger}
+
+
+class ModelRow(Base):
+    """An uploaded model; `info` is an `app.domain.model.ModelInfo`."""
+
+    __tablename__ = "models"
+    id: Mapped[str] = mapped_column(String(48), primary_key=True)
+    created_at: Mapped[float]
+    filename: Mapped[str] = mapped_column(String(255))
+    key: Mapped[str] = mapped_column(String(255), index=True)
+    bytes: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    info: Mapped[dict[str, Any]]
+
+
+class DatasetRow(Base):
+    """An uploaded data set; `info` is an `app.domain.dataset.DatasetInfo`."""
+
+    __tablename__ = "datasets"
+    id: Mapped[str] = mapped_column(String(48), primary_key=True)
+    created_at: Mapped[float]
+    filename: Mapped[str] = mapped_column(String(255))
+    key: Mapped[str] = mapped_column(String(255), index=True)
+    bytes: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    info: Mapped[dict[str, Any]]
+
+
+class JobRow(Base):
+    """A job: the truth about it. `fence` counts attempts and is the fencing token of the last."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index("ix_jobs_state_lease", "state", "lease_expires_at"),
+        Index("ix_jobs_kind_id", "kind", "id"),
+    )
+    id: Mapped[str] = mapped_column(String(48), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[float]
+    updated_at: Mapped[float]
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]
+    spec: Mapped[dict[str, Any]]
+    model_id: Mapped[str] = mapped_column(String(48), index=True)
+    dataset_id: Mapped[str | None] = mapped_column(String(48), index=True)
+    fence: Mapped[int] = mapped_column(default=0)
+    attempts_allowed: Mapped[int]
+    lease_expires_at: Mapped[float | None]
+    worker: Mapped[str | None] = mapped_column(String(255))
+    dispatched_at: Mapped[float | None]
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    time_limit_seconds: Mapped[float]
+    seconds_used: Mapped[float] = mapped_column(default=0.0)
+    attempt_started_at: Mapped[float | None]
+    progress: Mapped[dict[str, Any] | None]
+    checkpoint: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    result: Mapped[dict[str, Any] | None]
+    last_event: Mapped[int] = mapped_column(default=0)
+
+
+class EventRow(Base):
+    """What happened to a job; `id` counts from 1 within the job, without gaps."""
+
+    __tablename__ = "events"
+    job_id: Mapped[str] = mapped_column(
+        String(48), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
+    )
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[float]
+    kind: Mapped[str] = mapped_column(String(32))
+    data: Mapped[dict[str, Any]]
+
+
+class ArtifactRow(Base):
+    """A published file of a job."""
+
+    __tablename__ = "artifacts"
+    job_id: Mapped[str] = mapped_column(
+        String(48), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
+    )
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255))
+    bytes: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64))
+    media_type: Mapped[str] = mapped_column(String(64))
+
+
+class IdempotencyRow(Base):
+    """The first answer given under an Idempotency-Key."""
+
+    __tablename__ = "idempotency_keys"
+    scope: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    created_at: Mapped[float]
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    status: Mapped[int]
+    location: Mapped[str | None] = mapped_column(String(255))
+    body: Mapped[dict[str, Any]]

@@ -1,0 +1,82 @@
+"""The queue as Celery over Redis' protocol. Messages carry a job's id and nothing else."""
+
+from typing import Any
+
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from app.domain.errors import Unavailable
+
+TASK_NAMES = {"prune": "secateur.run_job", "plan": "secateur.run_job"}
+QUEUES = {"prune": "jobs", "plan": "quick"}
+
+
+def celery_app(broker_url: str, name: str = "secateur") -> Celery:
+    """The Celery application that both sides use; tasks are sent by name."""
+    app = Celery(name, broker=broker_url, set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_ignore_result=True,
+        # The task is acknowledged before it runs: with Redis, late acknowledgement delivers a
+        # long job again after the visibility timeout. The lease in the row brings lost jobs back.
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_send_task_events=False,
+        task_send_sent_event=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_timeout=2,
+        task_publish_retry=False,
+        broker_transport_options={
+            "socket_timeout": 10,
+            "socket_connect_timeout": 2,
+            "health_check_interval": 5,
+            "retry_on_timeout": True,
+        },
+        task_default_queue="jobs",
+    )
+    return app
+
+
+class CeleryQueue:
+    """`app.domain.ports.Queue` over Celery."""
+
+    def __init__(self, broker_url: str) -> None:
+        self._celery = celery_app(broker_url)
+        self._redis: Any = redis.Redis.from_url(
+            broker_url.replace("redis+socket://", "unix://").replace("?virtual_host=", "?db="),
+            socket_timeout=2,
+            socket_connect_timeout=2,
+        )
+
+    def wake(self, kind: str, job: str) -> None:
+        """Send a job's id to the workers of its kind."""
+        try:
+            self._celery.send_task(
+                TASK_NAMES[kind], args=[job], queue=QUEUES[kind], ignore_result=True
+            )
+        except (OperationalError, redis.RedisError, OSError) as error:
+            raise Unavailable("The broker does not answer; the job will start later.") from error
+
+    def depth(self, kind: str) -> int:
+        """Messages waiting in the broker."""
+        try:
+            return int(self._redis.llen(QUEUES[kind]))
+        except (redis.RedisError, OSError) as error:
+            raise Unavailable("The broker does not answer.") from error
+
+    def ping(self) -> None:
+        """One round trip."""
+        try:
+            self._redis.ping()
+        except (redis.RedisError, OSError) as error:
+            raise Unavailable(f"The broker does not answer: {error}.") from error
+
+    def close(self) -> None:
+        """Give connections back."""
+        self._celery.close()
+        self._redis.close()

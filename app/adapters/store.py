@@ -1,0 +1,149 @@
+"""The store as a folder. Content-addressed uploads, and job files under keys of their own."""
+
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from app.domain.errors import InternalError
+from app.domain.ports import Blob
+
+CHUNK = 1024 * 1024
+
+
+class FolderWriter:
+    """Streams into a temporary file of the same file system; a commit is one rename."""
+
+    def __init__(self, root: Path, suffix: str) -> None:
+        self._root = root
+        self._path = root / "tmp" / f"{uuid.uuid4().hex}{suffix}"
+        self._file = self._path.open("xb", buffering=0)
+        self._hash = hashlib.sha256()
+        self.bytes_written = 0
+
+    @property
+    def path(self) -> Path:
+        """Local file with all that was written so far."""
+        return self._path
+
+    @property
+    def sha256(self) -> str:
+        """Hash of what was written so far."""
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes) -> None:
+        """Append; hashes on the way."""
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+        self._hash.update(data)
+        self.bytes_written += len(data)
+
+    def commit(self, key: str | None = None) -> Blob:
+        """Publish under `key`, by default `blobs/<2 hex>/<sha256>`."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+        digest = self.sha256
+        key = key or f"blobs/{digest[:2]}/{digest}"
+        target = self._root / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Replacing an equal file is harmless and makes it young again, so that a sweep of
+        # unreferenced files does not take it before its row is written.
+        self._path.replace(target)
+        os.utime(target)
+        _sync_folder(target.parent)
+        return Blob(key=key, bytes=self.bytes_written, sha256=digest)
+
+    def abort(self) -> None:
+        """Forget everything; harmless after a commit."""
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+class FolderStore:
+    """`app.domain.ports.Store` on a local or shared folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        (self.root / "tmp").mkdir(parents=True, exist_ok=True)
+
+    def _path(self, key: str) -> Path:
+        path = self.root / key
+        if not path.is_relative_to(self.root) or ".." in path.parts:
+            raise InternalError(f"Store key {key!r} leaves the store; this is a defect.")
+        return path
+
+    def writer(self, suffix: str = "") -> FolderWriter:
+        """Begin a content-addressed write."""
+        return FolderWriter(self.root, suffix)
+
+    def put_file(self, key: str, source: Path) -> Blob:
+        """Copy a file in under a key of the caller's."""
+        writer = self.writer()
+        try:
+            # A job's process wrote this file: never follow a link out of its folder.
+            with os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+                while data := file.read(CHUNK):
+                    writer.write(data)
+            self._path(key)
+            return writer.commit(key)
+        finally:
+            writer.abort()
+
+    def fetch(self, key: str, sha256: str, destination: Path) -> None:
+        """Copy out and check the hash."""
+        digest = hashlib.sha256()
+        try:
+            with self._path(key).open("rb") as source, destination.open("xb") as target:
+                while data := source.read(CHUNK):
+                    digest.update(data)
+                    target.write(data)
+        except FileNotFoundError as error:
+            raise InternalError(f"The stored file {key} is missing from the store.") from error
+        if digest.hexdigest() != sha256:
+            raise InternalError(
+                f"The stored file {key} does not have the content that was uploaded: "
+                f"expected SHA-256 {sha256}, found {digest.hexdigest()}."
+            )
+
+    def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
+        """Bytes [start, end) in chunks."""
+        with self._path(key).open("rb") as file:
+            file.seek(start)
+            left = end - start
+            while left > 0 and (data := file.read(min(CHUNK, left))):
+                left -= len(data)
+                yield data
+
+    def delete(self, key: str) -> None:
+        """Forget a key; harmless when absent."""
+        self._path(key).unlink(missing_ok=True)
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Forget all keys under a folder."""
+        shutil.rmtree(self._path(prefix), ignore_errors=True)
+
+    def content_keys(self, older_than_seconds: float) -> Iterator[str]:
+        """Keys of content-addressed files last written before then."""
+        horizon = time.time() - older_than_seconds
+        for path in (self.root / "blobs").glob("*/*"):
+            if path.stat().st_mtime < horizon:
+                yield str(path.relative_to(self.root))
+
+    def sweep_temporary(self, older_than_seconds: float) -> None:
+        """Delete what interrupted writes left behind."""
+        horizon = time.time() - older_than_seconds
+        for path in (self.root / "tmp").iterdir():
+            if path.stat().st_mtime < horizon:
+                path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,100 @@
+"""/v1/capabilities: what this service can do, read off the types that validate specs."""
+
+from typing import Annotated, Any, get_args, get_origin
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from app.api.context import Ctx
+from app.domain import spec
+from app.domain.base import Record
+
+router = APIRouter(prefix="/v1", tags=["service"])
+
+EXPORTS = {
+    "keras": "model.keras: a plain Keras 3 model, no custom objects.",
+    "h5": "model.h5: the legacy HDF5 format, for tools that still ask for it.",
+    "litert": "model.tflite: LiteRT (TensorFlow Lite), float32.",
+}
+RUNTIMES = {
+    "keras": "The model's compiled TensorFlow function, all threads.",
+    "litert": "LiteRT with XNNPACK, one thread.",
+}
+
+
+class Capability(Record):
+    """One choice."""
+
+    kind: str
+    description: str
+    settings: dict[str, Any] = {}
+    """JSON Schema of its settings, beside `kind`."""
+
+
+class Capabilities(Record):
+    """All choices, and the limits."""
+
+    granularities: list[Capability]
+    criteria: list[Capability]
+    targets: list[Capability]
+    scopes: list[Capability]
+    schedules: list[Capability]
+    optimizers: list[Capability]
+    losses: list[str]
+    metrics: list[str]
+    runtimes: list[Capability]
+    exports: list[Capability]
+    model_formats: list[str]
+    dataset_formats: list[str]
+    limits: dict[str, float]
+
+
+def _variants(union: Any) -> list[Capability]:
+    """The members of a discriminated union, described by their docstrings."""
+    if get_origin(union) is Annotated:
+        return _variants(get_args(union)[0])
+    return [_variant(member) for member in get_args(union)]
+
+
+def _variant(member: type[BaseModel]) -> Capability:
+    properties = dict(member.model_json_schema()["properties"])
+    properties.pop("kind")
+    return Capability(
+        kind=member.model_fields["kind"].default,
+        description=" ".join((member.__doc__ or "").split()),
+        settings=properties,
+    )
+
+
+def _named(choices: dict[str, str]) -> list[Capability]:
+    return [Capability(kind=kind, description=said) for kind, said in choices.items()]
+
+
+@router.get("/capabilities", summary="What this service can do")
+def capabilities(ctx: Ctx) -> Capabilities:
+    """Granularities, criteria, targets, schedules, exports and limits, each described."""
+    return Capabilities(
+        granularities=_variants(spec.Granularity),
+        criteria=_variants(spec.Criterion),
+        targets=_variants(spec.Target),
+        scopes=_named(
+            {
+                "layer": "The share holds in every layer.",
+                "global": "All layers compete; some lose more than others.",
+            }
+        ),
+        schedules=_variants(spec.Schedule),
+        optimizers=_variants(spec.Optimizer),
+        losses=list(get_args(spec.LossName)),
+        metrics=list(get_args(spec.MetricName)),
+        runtimes=_named(RUNTIMES),
+        exports=_named(EXPORTS),
+        model_formats=[".keras", ".h5", ".hdf5"],
+        dataset_formats=[".npz", ".csv", ".parquet", ".zip of images in class folders"],
+        limits={
+            "upload_bytes": ctx.settings.upload_limit_bytes,
+            "job_seconds": ctx.settings.job_time_limit_seconds,
+            "job_memory_bytes": ctx.settings.job_memory_bytes,
+            "attempts": ctx.settings.max_attempts,
+        },
+    )

@@ -1,0 +1,69 @@
+"""What routes need, made once per application."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Query, Request
+
+from app.adapters.database import Database
+from app.adapters.queue import CeleryQueue
+from app.adapters.store import FolderStore
+from app.services.examples import Examples
+from app.services.jobs import Jobs
+from app.services.uploads import Uploads
+from app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Context:
+    """The wired application."""
+
+    settings: Settings
+    database: Database
+    store: FolderStore
+    queue: CeleryQueue
+    uploads: Uploads
+    jobs: Jobs
+    examples: Examples
+
+    @classmethod
+    def build(cls, settings: Settings) -> "Context":
+        """Wire adapters and services."""
+        database = Database(settings.effective_database_url)
+        store = FolderStore(settings.store_dir)
+        queue = CeleryQueue(settings.broker_url)
+        uploads = Uploads(database, store)
+        jobs = Jobs(database, store, queue, settings)
+        return cls(settings, database, store, queue, uploads, jobs, Examples(uploads, jobs))
+
+    def close(self) -> None:
+        """Give connections back."""
+        self.queue.close()
+        self.database.close()
+
+
+def _context(request: Request) -> Context:
+    context = request.app.state.context
+    assert isinstance(context, Context)
+    return context
+
+
+Ctx = Annotated[Context, Depends(_context)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="Repeat a request under the same key and the first answer is replayed "
+        "for 24 hours: nothing is created twice.",
+    ),
+]
+Limit = Annotated[int, Query(ge=1, le=200, description="Items per page.")]
+Cursor = Annotated[
+    str | None,
+    Query(
+        max_length=64,
+        description="`next_cursor` of the page before; left out for the first.",
+    ),
+]

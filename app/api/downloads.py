@@ -1,0 +1,90 @@
+"""Sending a stored file: Range, conditional requests, HEAD, digests (RFC 9110, RFC 9530)."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator
+
+from fastapi import Request
+from fastapi.responses import Response, StreamingResponse
+
+from app.domain.errors import InternalError, RangeNotSatisfiable
+from app.domain.job import ArtifactFile
+from app.domain.ports import Store
+
+RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+def download(request: Request, store: Store, file: ArtifactFile) -> Response:
+    """The response to GET or HEAD of a file. Raises `RangeNotSatisfiable`."""
+    etag = f'"{file.sha256}"'
+    digest = base64.b64encode(bytes.fromhex(file.sha256)).decode()
+    headers = {
+        "ETag": etag,
+        "Repr-Digest": f"sha-256=:{digest}:",
+        "Digest": f"SHA-256={digest}",
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, max-age=0, must-revalidate",
+        "X-Content-Type-Options": "nosniff",
+        # A report holds names that an uploader chose: it may style itself and nothing more.
+        "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; "
+        "img-src data:",
+    }
+    if not file.media_type.startswith("text/") and file.name != "metrics.json":
+        headers["Content-Disposition"] = f'attachment; filename="{file.name}"'
+    if _matches(request.headers.get("if-none-match", ""), etag):
+        return Response(status_code=304, headers=headers)
+    start, end, status = 0, file.bytes, 200
+    asked = request.headers.get("range", "")
+    if request.headers.get("if-range", etag) != etag:
+        asked = ""  # The client's part is of another file: send this one whole.
+    if (bounds := _bounds(asked, file.bytes)) is not None:
+        start, end = bounds
+        status = 206
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.bytes}"
+    headers["Content-Length"] = str(end - start)
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=file.media_type)
+    chunks = store.read(file.key, start, end)
+    if status == 200:
+        chunks = _verified(chunks, file)
+    return StreamingResponse(chunks, status, headers, media_type=file.media_type)
+
+
+def _matches(header: str, etag: str) -> bool:
+    candidates = {value.strip().removeprefix("W/") for value in header.split(",")}
+    return etag in candidates or "*" in candidates
+
+
+def _bounds(header: str, size: int) -> tuple[int, int] | None:
+    """[start, end) of a single range; None for what may be ignored (other units, many ranges)."""
+    match = RANGE.fullmatch(header.strip())
+    if match is None or match.group(0) == "bytes=-":
+        return None
+    first, last = match.groups()
+    if first:
+        start, end = int(first), min(int(last) + 1, size) if last else size
+        if last and int(last) < int(first):
+            return None
+    else:
+        start, end = max(size - int(last), 0), size
+    if start >= size or start >= end:
+        raise RangeNotSatisfiable(f"The range {header!r} lies outside the file's {size} bytes.")
+    return start, end
+
+
+def _verified(chunks: Iterator[bytes], file: ArtifactFile) -> Iterator[bytes]:
+    """Holds the last chunk back until the hash is known to be right.
+
+    A damaged file thus ends short of its Content-Length, which every client notices.
+    """
+    digest = hashlib.sha256()
+    held = b""
+    for chunk in chunks:
+        digest.update(chunk)
+        if held:
+            yield held
+        held = chunk
+    if digest.hexdigest() != file.sha256:
+        raise InternalError(f"The stored file {file.key} is damaged.")
+    yield held

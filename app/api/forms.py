@@ -1,0 +1,48 @@
+"""What the two upload routes share."""
+
+from typing import Annotated, Any
+
+from fastapi import Path, Query
+from fastapi.responses import JSONResponse
+
+from app.services.idempotency import Answer
+
+
+def created(answer: Answer) -> JSONResponse:
+    """An answer of a creating service, with its Location."""
+    headers = {"Location": answer.location} if answer.location else {}
+    if answer.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return JSONResponse(answer.body, answer.status, headers)
+
+
+def form(file: str, **fields: dict[str, Any]) -> dict[str, Any]:
+    """OpenAPI of a multipart body with a file and further fields."""
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["file"],
+                        "properties": {
+                            "file": {
+                                "type": "string",
+                                "format": "binary",
+                                "description": file,
+                            },
+                            **fields,
+                        },
+                    }
+                }
+            },
+        }
+    }
+
+
+Filename = Annotated[str | None, Query(max_length=255, description="Only uploads of this name.")]
+Sha256 = Annotated[str | None, Query(pattern="^[0-9a-f]{64}$", description="Only this content.")]
+ModelId = Annotated[str, Path(max_length=64, examples=["mdl_example"])]
+DatasetId = Annotated[str, Path(max_length=64, examples=["dts_example"])]
+JobId = Annotated[str, Path(max_length=64, examples=["job_example"])]

@@ -1,0 +1,87 @@
+"""/healthz, /readyz, /metrics, /problems"""
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from app.api.context import Ctx
+from app.api.problems import status_of
+from app.api.telemetry import refresh_gauges
+from app.domain.base import Record
+from app.domain.errors import NotFound, Unavailable, error_classes
+
+router = APIRouter(tags=["service"])
+
+
+class Health(Record):
+    """The process answers."""
+
+    status: str
+
+
+class Readiness(Record):
+    """Each part: `ok`, or what is wrong."""
+
+    ready: bool
+    database: str
+    broker: str
+
+
+@router.get("/healthz", summary="Is the process alive?")
+def healthz() -> Health:
+    """Answers without touching anything else."""
+    return Health(status="ok")
+
+
+@router.get(
+    "/readyz",
+    summary="Can the service take work?",
+    responses={503: {"model": Readiness, "description": "A part does not answer."}},
+)
+def readyz(ctx: Ctx) -> Response:
+    """Asks the database and the broker."""
+    said = {}
+    for name, ping in (("database", ctx.database.ping), ("broker", ctx.queue.ping)):
+        try:
+            ping()
+            said[name] = "ok"
+        except Unavailable as error:
+            said[name] = error.detail
+    ready = all(word == "ok" for word in said.values())
+    return JSONResponse(
+        Readiness(ready=ready, **said).model_dump(), status_code=200 if ready else 503
+    )
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+def metrics(ctx: Ctx) -> Response:
+    """Requests by route and status, jobs by status, age of the oldest queued job."""
+    refresh_gauges(ctx.database)
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+class ProblemKind(Record):
+    """What a problem's `type` means."""
+
+    type: str
+    title: str
+    description: str
+    status: int
+    fault: str
+    retryable: bool
+
+
+@router.get("/problems/{slug}", summary="What a kind of problem means")
+def problem_kind(request: Request, slug: str = Path(examples=["invalid-spec"])) -> ProblemKind:
+    """The address in a problem's `type` answers here."""
+    for cls in error_classes():
+        if cls.slug == slug:
+            return ProblemKind(
+                type=f"/problems/{slug}",
+                title=cls.title,
+                description=(cls.__doc__ or "").split("\n")[0],
+                status=status_of(cls),
+                fault=cls.fault,
+                retryable=cls.retryable,
+            )
+    raise NotFound(f"There is no kind of problem called {slug!r}.")

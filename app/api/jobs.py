@@ -1,0 +1,137 @@
+"""/v1/jobs and /v1/specs"""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Query, Response
+from fastapi.responses import JSONResponse
+
+from app.api.context import Ctx, Cursor, IdempotencyKey, Limit
+from app.api.forms import JobId, created
+from app.api.paging import Page, page
+from app.api.problems import responses
+from app.domain.job import Status
+from app.domain.metrics import Plan
+from app.domain.spec import PruningSpec
+from app.services.resources import JobResource
+
+router = APIRouter(prefix="/v1", tags=["jobs"], responses=responses(422))
+
+EXAMPLES: dict[str, Any] = {
+    "half the units": {
+        "summary": "Half the units removed, two epochs of fine-tuning",
+        "value": {
+            "model": "mdl_example",
+            "dataset": "dts_example",
+            "prune": {
+                "granularity": "unit",
+                "target": {"kind": "fraction", "remove": 0.5},
+            },
+            "fine_tune": {"epochs": 2},
+        },
+    },
+    "90 % sparse": {
+        "summary": "Nine of ten weights zero, in four cuts of decreasing size",
+        "value": {
+            "model": "mdl_example",
+            "dataset": "dts_example",
+            "prune": {
+                "granularity": "weight",
+                "scope": "global",
+                "target": {"kind": "fraction", "remove": 0.9},
+            },
+            "schedule": {"kind": "polynomial", "steps": 4},
+            "fine_tune": {"epochs": 4},
+        },
+    },
+    "half the MACs, no data": {
+        "summary": "Half the multiply-accumulates, without a data set: accuracy is not measured",
+        "value": {
+            "model": "mdl_example",
+            "prune": {"target": {"kind": "macs", "keep": 0.5}},
+            "exports": ["keras", "litert"],
+        },
+    },
+}
+Spec = Annotated[PruningSpec, Body(openapi_examples=EXAMPLES)]
+
+
+@router.post(
+    "/jobs",
+    status_code=202,
+    response_model=JobResource,
+    summary="Prune a model",
+    responses=responses(409, 503),
+)
+def submit_job(ctx: Ctx, spec: Spec, key: IdempotencyKey = None) -> JSONResponse:
+    """Queue a job. Poll it at its `Location`, or follow its events, until `done` is true."""
+    ctx.examples.ensure_named(spec)
+    return created(ctx.jobs.submit(spec, key))
+
+
+@router.post("/specs/validate", summary="Dry run of a job", responses=responses(503))
+def validate_spec(ctx: Ctx, spec: Spec) -> Plan:
+    """What the first and last cut of this spec would remove, and the size it would leave.
+
+    The same engine and the same rules as the job's, but nothing is queued, trained or kept.
+    """
+    ctx.examples.ensure_named(spec)
+    return ctx.jobs.plan(spec)
+
+
+@router.get("/jobs", summary="List jobs")
+def list_jobs(
+    ctx: Ctx,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    status: Annotated[Status | None, Query(description="Only jobs in this status.")] = None,
+    model: Annotated[str | None, Query(max_length=64, description="Only this model's.")] = None,
+    dataset: Annotated[
+        str | None, Query(max_length=64, description="Only this data set's.")
+    ] = None,
+) -> Page[JobResource]:
+    """Newest first."""
+    return page(ctx.jobs.newest(limit + 1, cursor, status, model, dataset), limit)
+
+
+@router.get("/jobs/{job_id}", summary="Look at a job", responses=responses(404))
+def get_job(ctx: Ctx, job_id: JobId) -> JobResource:
+    """Status, progress, and in the end the metrics or the error."""
+    ctx.examples.ensure(job_id)
+    return ctx.jobs.get(job_id)
+
+
+@router.post(
+    "/jobs/{job_id}/cancel",
+    status_code=202,
+    summary="Cancel a job",
+    responses=responses(404, 409),
+)
+def cancel_job(ctx: Ctx, job_id: JobId) -> JobResource:
+    """A running job stops within two seconds, also in the middle of an epoch."""
+    ctx.examples.ensure(job_id)
+    return ctx.jobs.cancel(job_id)
+
+
+@router.post(
+    "/jobs/{job_id}/retry",
+    status_code=202,
+    summary="Run a failed or cancelled job again",
+    responses=responses(404, 409),
+)
+def retry_job(ctx: Ctx, job_id: JobId) -> JobResource:
+    """Fine-tuning goes on from the last checkpoint, where there is one."""
+    ctx.examples.ensure(job_id)
+    return ctx.jobs.retry(job_id)
+
+
+@router.delete(
+    "/jobs/{job_id}",
+    status_code=204,
+    summary="Delete a job",
+    responses=responses(404, 409),
+)
+def delete_job(ctx: Ctx, job_id: JobId) -> Response:
+    """The job, its events and its artifacts. Cancel a queued or running one first."""
+    ctx.examples.ensure(job_id)
+    ctx.jobs.delete(job_id)
+    return Response(status_code=204)

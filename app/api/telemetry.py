@@ -1,0 +1,96 @@
+"""Request ids, access log and Prometheus metrics, as one ASGI middleware."""
+
+import re
+import time
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+from sqlalchemy import func, select
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from ulid import ULID
+
+from app.adapters.database import Database, JobRow
+from app.domain.job import Status
+
+REQUESTS = Counter("secateur_http_requests_total", "Requests", ["method", "route", "status"])
+SECONDS = Histogram(
+    "secateur_http_request_seconds",
+    "Time to the end of the response",
+    ["method", "route"],
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 30),
+)
+JOBS = Gauge("secateur_jobs", "Jobs in the database", ["status"])
+OLDEST = Gauge("secateur_queue_oldest_seconds", "Age of the oldest queued job")
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
+
+log = structlog.get_logger("app.access")
+
+
+class Telemetry:
+    """Gives every request an id, counts it and logs one line."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if REQUEST_ID.fullmatch(given) else f"req_{ULID()}"
+        status = 500
+        started = time.perf_counter()
+
+        async def tell(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"x-request-id", request_id.encode()),
+                ]
+            await send(message)
+
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request=request_id)
+        try:
+            await self.app(scope, receive, tell)
+        finally:
+            self._note(scope, status, time.perf_counter() - started)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route: Any = scope.get("route")
+        # Unknown paths share one label: a scanner must not grow the metrics without bound.
+        template = getattr(route, "path", None) or "other"
+        REQUESTS.labels(scope["method"], template, str(status)).inc()
+        SECONDS.labels(scope["method"], template).observe(seconds)
+        if scope["path"] not in QUIET:
+            log.info(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                ms=round(seconds * 1000, 1),
+                **{k: v for k, v in scope.get("path_params", {}).items() if k.endswith("_id")},
+            )
+
+
+def refresh_gauges(database: Database) -> None:
+    """Read the jobs' gauges off the database."""
+    with database.read() as session:
+        rows = session.execute(
+            select(JobRow.state, func.count()).where(JobRow.kind == "prune").group_by(JobRow.state)
+        ).all()
+        oldest = session.scalar(
+            select(func.clock() - func.min(JobRow.created_at)).where(
+                JobRow.kind == "prune", JobRow.state == Status.QUEUED
+            )
+        )
+    counts = {row[0]: row[1] for row in rows}
+    for status in Status:
+        JOBS.labels(str(status)).set(counts.get(str(status), 0))
+    OLDEST.set(oldest or 0)

@@ -1,0 +1,285 @@
+"""The `secateur` command."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.domain.errors import SecateurError
+from app.settings import Settings
+
+cli = typer.Typer(
+    help="Pruning as a service for Keras models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for a free one.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder for everything that is kept [SECATEUR_DATA_DIR]."),
+]
+
+
+def _settings(data_dir: Path | None) -> Settings:
+    settings = Settings()
+    return settings if data_dir is None else settings.model_copy(update={"data_dir": data_dir})
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """What the service's own processes must agree on."""
+    return {
+        "SECATEUR_DATA_DIR": str(settings.data_dir.absolute()),
+        "SECATEUR_BROKER_URL": settings.broker_url,
+        "SECATEUR_DATABASE_URL": settings.effective_database_url,
+    }
+
+
+@cli.command()
+def serve(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = None) -> None:
+    """Run the whole service: API, workers, reaper, and a broker unless one is named."""
+    from app import embedded
+    from app.adapters.database import migrate
+    from app.logs import configure
+
+    settings = _settings(data_dir)
+    configure(settings)
+    with embedded.folder_lock(settings.data_dir):
+        migrate(settings.effective_database_url)
+        broker = None if settings.broker_url else embedded.Broker(settings.data_dir)
+        if broker is not None:
+            settings = settings.model_copy(update={"broker_url": broker.url})
+        environment = _environment(settings)
+        workers = [embedded.worker_part(queue, environment) for queue in ("jobs", "quick")]
+        with embedded.Parts(broker, workers):
+            _serve_api(settings, host, port, reaper=True)
+
+
+@cli.command()
+def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
+    """Run only the API; workers, reaper, broker and database run elsewhere."""
+    from app.logs import configure
+
+    settings = Settings()
+    configure(settings)
+    _require_broker(settings)
+    _serve_api(settings, host, port, reaper=False)
+
+
+@cli.command()
+def worker(
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(help="jobs, quick (dry runs), or both by default."),
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Jobs at the same time.")] = 1,
+) -> None:
+    """Run a worker. Needs the worker's packages (pip install 'secateur[worker]')."""
+    from app.adapters.database import migrate
+
+    settings = Settings()
+    _require_broker(settings)
+    migrate(settings.effective_database_url)
+    # A Celery worker takes its process over; signals, pools and draining are its own.
+    os.execv(
+        sys.executable,
+        [
+            sys.executable,
+            "-m",
+            "celery",
+            "--app=workers.celery_app",
+            "--quiet",
+            "worker",
+            f"--queues={','.join(queue or ['jobs', 'quick'])}",
+            f"--concurrency={concurrency}",
+            f"--hostname={'-'.join(queue or ['all'])}-{os.getpid()}@%h",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+            "--loglevel=INFO",
+        ],
+    )
+
+
+@cli.command()
+def reaper() -> None:
+    """Run only the reaper, which brings back lost jobs; several may run."""
+    from app.adapters.database import migrate
+    from app.logs import configure
+
+    settings = Settings()
+    configure(settings)
+    _require_broker(settings)
+    migrate(settings.effective_database_url)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    _reaper(settings).run(stop)
+
+
+@cli.command()
+def migrate_database() -> None:
+    """Create or upgrade the database's tables."""
+    from app.adapters.database import migrate
+
+    migrate(Settings().effective_database_url)
+
+
+@cli.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for models, data and results.")] = Path(
+        "demo-out"
+    ),
+) -> None:
+    """Train, upload, prune, download and check small models on real digits."""
+    from rich.console import Console
+
+    from app import demo as demonstration
+
+    if not demonstration.run(out, Console()):
+        raise typer.Exit(1)
+
+
+@cli.command()
+def prune(
+    model: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="A .keras or .h5 file.")
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Data set: .npz, .csv, .parquet, .zip."),
+    ] = None,
+    data_options: Annotated[
+        str,
+        typer.Option(help='How to read the data, as JSON: {"scale": 0.0039, "target": …}.'),
+    ] = "{}",
+    sparsity: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of the weights to set to zero."),
+    ] = None,
+    units: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of the Dense units to remove."),
+    ] = None,
+    channels: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of all channels to remove."),
+    ] = None,
+    macs: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of the MACs to keep.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of fine-tuning, with data.")] = 10,
+    spec: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="A spec as JSON, instead of the above."),
+    ] = None,
+    server: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where to write the pruned model.")
+    ] = Path("pruned.keras"),
+) -> None:
+    """Prune a model on a running service, and download the result."""
+    from rich.console import Console
+
+    from app import prune_command as command
+
+    command.run(
+        command.Request(
+            model=model,
+            data=data,
+            data_options=data_options,
+            goals={
+                "sparsity": sparsity,
+                "units": units,
+                "channels": channels,
+                "macs": macs,
+            },
+            epochs=epochs,
+            spec=spec,
+            output=output,
+        ),
+        server,
+        Console(),
+    )
+
+
+def _require_broker(settings: Settings) -> None:
+    if not settings.broker_url:
+        raise typer.BadParameter(
+            "SECATEUR_BROKER_URL is not set. Name the Redis or Valkey that the API and the "
+            "workers share, for example redis://redis:6379/0; or run `secateur serve`, which "
+            "brings its own."
+        )
+
+
+def _reaper(settings: Settings) -> Any:
+    from app.adapters.database import Database
+    from app.adapters.queue import CeleryQueue
+    from app.adapters.store import FolderStore
+    from app.services.dispatch import Reaper
+
+    return Reaper(
+        Database(settings.effective_database_url),
+        FolderStore(settings.store_dir),
+        CeleryQueue(settings.broker_url),
+        settings,
+    )
+
+
+def _serve_api(settings: Settings, host: str, port: int, *, reaper: bool) -> None:
+    from app.main import create_app
+    from app.server import Server
+
+    listener = _listen(host, port)
+    address = listener.getsockname()
+    name = f"[{address[0]}]" if ":" in address[0] else address[0]
+    server = Server(
+        create_app(settings),
+        f"Secateur is ready at http://{name}:{address[1]} (Swagger UI: /docs)",
+    )
+    stop = threading.Event()
+    thread = None
+    if reaper:
+        thread = threading.Thread(target=_reaper(settings).run, args=(stop,), name="reaper")
+        thread.start()
+    try:
+        server.run(sockets=[listener])
+    finally:
+        stop.set()
+        if thread is not None:
+            thread.join()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise typer.BadParameter(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another --port; 0 takes "
+            "a free one."
+        ) from error
+    listener.listen(2048)
+    return listener
+
+
+def main() -> None:
+    """Entry point."""
+    try:
+        cli()
+    except SecateurError as error:
+        print(f"secateur: {error.detail}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

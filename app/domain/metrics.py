@@ -1,0 +1,136 @@
+"""`metrics.json`: the figures of a job, each measured in that job."""
+
+from pydantic import Field
+
+from app.domain.base import Record
+
+
+class MetricValue(Record):
+    """One metric on held-out samples."""
+
+    value: float | None
+    """None where it is no number: a diverged loss, an AUC of one class."""
+    interval: tuple[float, float] | None = None
+    """95 % confidence interval, where one is defined (Wilson's for accuracies)."""
+    samples: int
+
+
+class LatencyValue(Record):
+    """Time of one call, before and after interleaved in the same run."""
+
+    runtime: str
+    batch_size: int
+    threads: int
+    p50_ms: float
+    p95_ms: float
+    repeats: int
+
+
+class State(Record):
+    """The model at one moment of the job."""
+
+    parameters: int
+    nonzero_parameters: int
+    macs: int
+    """Multiply-accumulates for one sample."""
+    macs_exact: bool = True
+    """False where an axis of variable length was counted as one step."""
+    bytes: dict[str, int] = {}
+    """Size by export, as written."""
+    compressed_bytes: dict[str, int] = {}
+    """Size by export after DEFLATE level 6: what a download or an app package costs."""
+    evaluation: dict[str, MetricValue] = {}
+    latency: tuple[LatencyValue, ...] = ()
+
+
+class EqualityFigure(Record):
+    """Proof that removing equals masking: the largest difference on probe inputs."""
+
+    max_abs_difference: float
+    output_scale: float
+    samples: int
+    holds: bool
+
+
+class LayerFigure(Record):
+    """What happened to one layer."""
+
+    name: str
+    class_name: str = Field(alias="class")
+    parameters_before: int
+    parameters_after: int
+    nonzero_after: int
+    macs_before: int
+    macs_after: int
+    units_before: int | None = None
+    units_after: int | None = None
+    note: str | None = None
+
+
+class EpochFigure(Record):
+    """One epoch of fine-tuning."""
+
+    epoch: int
+    step: int
+    seconds: float
+    logs: dict[str, float | None]
+
+
+class Metrics(Record):
+    """The whole of metrics.json."""
+
+    before: State
+    pruned: State
+    after: State
+    equality: EqualityFigure | None
+    """None where nothing was physically removed after which outputs could be compared."""
+    per_layer: tuple[LayerFigure, ...]
+    history: tuple[EpochFigure, ...] = ()
+    phases_seconds: dict[str, float]
+    verdict: tuple[str, ...]
+    """In words: what became smaller and faster, and plainly what did not."""
+    notes: tuple[str, ...] = ()
+    """Decisions taken on the user's behalf: inferred loss, held-out share, kept units."""
+    accuracy_measured: bool
+    loss: str | None = None
+    peak_memory_bytes: int
+    seed: int
+    versions: dict[str, str]
+    device: str
+
+
+class PlannedLayer(Record):
+    """What a plan would do to one layer."""
+
+    name: str
+    class_name: str = Field(alias="class")
+    units: int | None
+    """Units or channels now; None for layers without."""
+    removed: int
+    """Units removed; weights set to zero with granularity weight."""
+    parameters_before: int
+    parameters_after: int
+    macs_before: int
+    macs_after: int
+    note: str | None = None
+    """Why nothing, or less than asked, would be cut here."""
+
+
+class PlannedState(Record):
+    """Predicted size."""
+
+    parameters: int
+    nonzero_parameters: int
+    macs: int
+    bytes: int
+    """Bytes of the weights in their own dtypes; container overhead is not counted."""
+
+
+class Plan(Record):
+    """Answer of the dry run: nothing was queued, trained or stored."""
+
+    granularity: str
+    before: PlannedState
+    after: PlannedState
+    layers: tuple[PlannedLayer, ...]
+    notes: tuple[str, ...] = ()

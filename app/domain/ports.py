@@ -1,0 +1,76 @@
+"""What the services need from the outside, as protocols; `app.adapters` implements them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from app.domain.base import Record
+
+
+class Blob(Record):
+    """Bytes at rest."""
+
+    key: str
+    bytes: int
+    sha256: str
+
+
+class BlobWriter(Protocol):
+    """A write in progress. Nothing is visible under any key before `commit`."""
+
+    bytes_written: int
+
+    def write(self, data: bytes) -> None:
+        """Append; hashes on the way."""
+
+    @property
+    def path(self) -> Path:
+        """Local file with all that was written so far, readable before the commit."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of what was written so far."""
+
+    def commit(self) -> Blob:
+        """Publish under the content's own address."""
+
+    def abort(self) -> None:
+        """Forget everything; harmless after a commit."""
+
+
+class Store(Protocol):
+    """Files by key. Writes are atomic; every whole read is checked against its hash."""
+
+    def writer(self, suffix: str = "") -> BlobWriter:
+        """Begin a content-addressed write."""
+
+    def put_file(self, key: str, source: Path) -> Blob:
+        """Copy a file in under a key of the caller's; an existing one is replaced."""
+
+    def fetch(self, key: str, sha256: str, destination: Path) -> None:
+        """Copy out; raises `InternalError` when the content is not what its hash says."""
+
+    def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
+        """Bytes [start, end) in chunks."""
+
+    def delete(self, key: str) -> None:
+        """Forget a key; harmless when absent."""
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Forget all keys under a folder."""
+
+    def content_keys(self, older_than_seconds: float) -> Iterator[str]:
+        """Keys of content-addressed files last written before then."""
+
+
+class Queue(Protocol):
+    """Wakes workers. It may lose or repeat messages: the database row is the truth."""
+
+    def wake(self, kind: str, job: str) -> None:
+        """Send a job's id to the workers of its kind; raises `Unavailable`."""
+
+    def depth(self, kind: str) -> int:
+        """Messages waiting; raises `Unavailable`."""
+
+    def ping(self) -> None:
+        """Raises `Unavailable` when the broker does not answer."""

@@ -1,0 +1,77 @@
+"""The API application: wiring only."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+from fastapi.staticfiles import StaticFiles
+from fastapi_offline import FastAPIOffline
+
+from app.adapters.database import migrate
+from app.api import (
+    artifacts,
+    capabilities,
+    datasets,
+    events,
+    health,
+    jobs,
+    models,
+    problems,
+)
+from app.api.context import Context
+from app.api.limits import BodyLimit
+from app.api.telemetry import Telemetry
+from app.services.examples import FILES
+from app.settings import Settings
+
+DESCRIPTION = """
+Upload a trained Keras model, say what you want, get back one that is really smaller and really
+faster, with figures measured before and after in the same run.
+
+1. `POST /v1/models` and `POST /v1/datasets`: upload. Examples to try:
+   [digits.keras](/examples/digits.keras), [digits.npz](/examples/digits.npz).
+2. `POST /v1/specs/validate`: see what a spec would cut. `POST /v1/jobs`: do it.
+3. `GET /v1/jobs/{id}` until `done`, or follow `…/events`; then download from `…/artifacts`.
+
+Errors are `application/problem+json` (RFC 9457): a stable `type`, a sentence, the `field` at
+fault, whose fault it is, and whether a retry can help.
+"""
+TAGS = [
+    {"name": "models", "description": "Trained Keras models."},
+    {"name": "datasets", "description": "Samples to fine-tune with and to measure on."},
+    {"name": "jobs", "description": "Pruning jobs, their progress and their files."},
+    {"name": "service", "description": "What the service can do, and how it is."},
+]
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application; settings come from the environment when left out."""
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        migrate(settings.effective_database_url)
+        app.state.context = Context.build(settings)
+        try:
+            yield
+        finally:
+            app.state.context.close()
+
+    app: FastAPI = FastAPIOffline(
+        title="Secateur",
+        version=version("secateur"),
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        lifespan=lifespan,
+        swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
+    )
+    problems.install(app)
+    for module in (models, datasets, jobs, events, artifacts, capabilities, health):
+        app.include_router(module.router)
+    app.mount("/examples", StaticFiles(directory=FILES), name="examples")
+    app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
+    app.add_middleware(BodyLimit, limit_bytes=settings.body_limit_bytes)
+    app.add_middleware(Telemetry)
+    return app

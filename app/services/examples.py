@@ -1,0 +1,115 @@
+"""The example model, data set and job behind the examples in Swagger UI.
+
+They are made when somebody first names them, so that "Try it out" works and lists stay empty
+for those who never do.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.adapters.database import DatasetRow, JobRow, ModelRow
+from app.domain.dataset import DatasetOptions
+from app.domain.spec import PruningSpec
+from app.intake.datasets import inspect_dataset
+from app.intake.models import inspect_model
+from app.services.jobs import Jobs
+from app.services.uploads import Uploads
+
+FILES = Path(__file__).parent.parent / "examples"
+MODEL, DATASET, JOB = "mdl_example", "dts_example", "job_example"
+MODEL_FILE, DATASET_FILE = FILES / "digits.keras", FILES / "digits.npz"
+JOB_SPEC = PruningSpec.model_validate(
+    {
+        "model": MODEL,
+        "dataset": DATASET,
+        "prune": {"granularity": "unit", "target": {"kind": "fraction", "remove": 0.5}},
+        "fine_tune": {"epochs": 2},
+    }
+)
+
+
+class Examples:
+    """Makes examples on first use."""
+
+    def __init__(self, uploads: Uploads, jobs: Jobs) -> None:
+        self.uploads = uploads
+        self.jobs = jobs
+        self._makers: dict[str, Callable[[], None]] = {
+            MODEL: self._model,
+            DATASET: self._dataset,
+            JOB: self._job,
+        }
+
+    def ensure(self, id_: str) -> None:
+        """Make the example of this id, if it is one and is not there."""
+        if id_ in self._makers:
+            try:
+                self._makers[id_]()
+            except IntegrityError:
+                pass  # Another request has just made it.
+
+    def ensure_named(self, spec: PruningSpec) -> None:
+        """Make the examples that a spec names."""
+        self.ensure(spec.model)
+        self.ensure(spec.dataset or "")
+
+    def _model(self) -> None:
+        if not self._there(ModelRow, MODEL):
+            info = inspect_model(MODEL_FILE, MODEL_FILE.name)
+            self._keep(ModelRow, MODEL, MODEL_FILE, info.model_dump(mode="json", by_alias=True))
+
+    def _dataset(self) -> None:
+        if not self._there(DatasetRow, DATASET):
+            options = DatasetOptions(scale=1 / 16)
+            info = inspect_dataset(DATASET_FILE, DATASET_FILE.name, options)
+            self._keep(
+                DatasetRow,
+                DATASET,
+                DATASET_FILE,
+                info.model_dump(mode="json", by_alias=True),
+            )
+
+    def _job(self) -> None:
+        self.ensure_named(JOB_SPEC)
+        if not self._there(JobRow, JOB):
+            self.jobs.submit_as(JOB, JOB_SPEC)
+
+    def _there(self, kind: type[ModelRow | DatasetRow | JobRow], id_: str) -> bool:
+        with self.uploads.database.read() as session:
+            return session.get(kind, id_) is not None
+
+    def _keep(
+        self,
+        kind: type[ModelRow | DatasetRow],
+        id_: str,
+        file: Path,
+        info: dict[str, object],
+    ) -> None:
+        writer = self.uploads.store.writer()
+        try:
+            writer.write(file.read_bytes())
+            blob = writer.commit()
+        finally:
+            writer.abort()
+        with self.uploads.database.write() as session:
+            session.add(
+                kind(
+                    id=id_,
+                    created_at=_now(session),
+                    filename=file.name,
+                    key=blob.key,
+                    bytes=blob.bytes,
+                    sha256=blob.sha256,
+                    info=info,
+                )
+            )
+
+
+def _now(session: Session) -> float:
+    now = session.scalar(select(func.clock()))
+    assert now is not None
+    return float(now)

@@ -1,0 +1,319 @@
+"""Jobs: submit, watch, cancel, retry, delete; and the dry run."""
+
+import fnmatch
+import time
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from app.adapters.database import ArtifactRow, Database, DatasetRow, JobRow, ModelRow
+from app.adapters.store import FolderStore
+from app.domain.dataset import DatasetInfo
+from app.domain.errors import InvalidSpec, NotFound, Unavailable, WrongState
+from app.domain.ids import new_id
+from app.domain.job import ENDED, ArtifactFile, JobKind, Status
+from app.domain.metrics import Plan
+from app.domain.model import ModelInfo
+from app.domain.ports import Queue
+from app.domain.spec import PruningSpec
+from app.intake.fit import check_fit
+from app.services import events
+from app.services.dispatch import dispatch
+from app.services.errors import from_problem
+from app.services.idempotency import Answer, fingerprint, once
+from app.services.resources import JobResource, job_resource
+from app.settings import Settings
+
+PLAN_POLL_SECONDS = 0.05
+
+
+class Jobs:
+    """Use cases around jobs."""
+
+    def __init__(
+        self, database: Database, store: FolderStore, queue: Queue, settings: Settings
+    ) -> None:
+        self.database = database
+        self.store = store
+        self.queue = queue
+        self.settings = settings
+
+    # --- submit ----------------------------------------------------------------------------
+    def submit(self, spec: PruningSpec, key: str | None = None) -> Answer:
+        """Queue a job. Raises `InvalidSpec`, `DatasetMismatch`, `IdempotencyConflict`."""
+        self._check_limit(spec)
+        answer = once(
+            self.database,
+            "jobs",
+            key,
+            fingerprint("job", spec.model_dump(mode="json")),
+            lambda session: self._create(session, spec),
+        )
+        if not answer.replayed:
+            dispatch(self.database, self.queue, "prune", answer.body["id"])
+        return answer
+
+    def submit_as(self, id_: str, spec: PruningSpec) -> None:
+        """Queue a job under an id of the caller's."""
+        with self.database.write() as session:
+            self._create(session, spec, id_)
+        dispatch(self.database, self.queue, "prune", id_)
+
+    def _create(self, session: Session, spec: PruningSpec, id_: str = "") -> Answer:
+        check_references(session, spec)
+        row = self._insert(session, spec, "prune", self.settings.max_attempts, id_)
+        position = _queue_position(session, row)
+        body = job_resource(row, position).model_dump(mode="json", by_alias=True)
+        return Answer(status=202, location=f"/v1/jobs/{row.id}", body=body)
+
+    def _insert(
+        self,
+        session: Session,
+        spec: PruningSpec,
+        kind: JobKind,
+        attempts: int,
+        id_: str = "",
+    ) -> JobRow:
+        now = session.scalar(select(func.clock()))
+        assert now is not None
+        row = JobRow(
+            id=id_ or new_id("job" if kind == "prune" else "pln"),
+            kind=kind,
+            state=Status.QUEUED,
+            created_at=now,
+            updated_at=now,
+            spec=spec.model_dump(mode="json"),
+            model_id=spec.model,
+            dataset_id=spec.dataset,
+            attempts_allowed=attempts,
+            fence=0,
+            cancel_requested=False,
+            seconds_used=0.0,
+            last_event=0,
+            time_limit_seconds=spec.time_limit_seconds or self.settings.job_time_limit_seconds,
+        )
+        session.add(row)
+        session.flush()
+        events.record(session, row.id, "queued", {})
+        session.refresh(row)
+        return row
+
+    def _check_limit(self, spec: PruningSpec) -> None:
+        limit = self.settings.job_time_limit_seconds
+        if spec.time_limit_seconds is not None and spec.time_limit_seconds > limit:
+            raise InvalidSpec(
+                f"time_limit_seconds is {spec.time_limit_seconds}, and this service allows at "
+                f"most {limit:g}. Ask for less, or leave it out.",
+                field="time_limit_seconds",
+            )
+
+    # --- dry run ---------------------------------------------------------------------------
+    def plan(self, spec: PruningSpec) -> Plan:
+        """What the job would cut. Raises what `submit` raises, `EngineRefusal`, `Unavailable`.
+
+        The engine answers it, in a confined process of the workers' quick queue: the API itself
+        never loads a model.
+        """
+        self._check_limit(spec)
+        with self.database.write() as session:
+            check_references(session, spec)
+            row = self._insert(session, spec, "plan", attempts=2)
+        dispatch(self.database, self.queue, "plan", row.id)
+        deadline = time.monotonic() + self.settings.plan_timeout_seconds
+        while time.monotonic() < deadline:
+            with self.database.read() as session:
+                state, result, error = session.execute(
+                    select(JobRow.state, JobRow.result, JobRow.error).where(JobRow.id == row.id)
+                ).one()
+            if state == Status.SUCCEEDED:
+                return Plan.model_validate(result)
+            if state == Status.FAILED:
+                raise from_problem(error)
+            time.sleep(PLAN_POLL_SECONDS)
+        self._abandon(row.id)
+        raise Unavailable(
+            "No worker was free to make the plan within "
+            f"{self.settings.plan_timeout_seconds:g} s. Try again, or submit the job: it waits "
+            "in the queue."
+        )
+
+    def _abandon(self, id_: str) -> None:
+        with self.database.write() as session:
+            session.execute(
+                update(JobRow)
+                .where(JobRow.id == id_, JobRow.state.not_in(ENDED))
+                .values(cancel_requested=True)
+                .execution_options(synchronize_session=False)
+            )
+
+    # --- read ------------------------------------------------------------------------------
+    def get(self, id_: str) -> JobResource:
+        """One job. Raises `NotFound`."""
+        with self.database.read() as session:
+            row = _found(session, id_)
+            return job_resource(row, _queue_position(session, row))
+
+    def has_ended(self, id_: str) -> bool:
+        """Whether a job has ended; a deleted one has."""
+        with self.database.read() as session:
+            state = session.scalar(select(JobRow.state).where(JobRow.id == id_))
+        return state is None or Status(state).done
+
+    def newest(
+        self,
+        limit: int,
+        cursor: str | None,
+        status: Status | None = None,
+        model: str | None = None,
+        dataset: str | None = None,
+    ) -> list[JobResource]:
+        """Newest first, from below the cursor."""
+        query = select(JobRow).where(JobRow.kind == "prune").order_by(JobRow.id.desc()).limit(limit)
+        if cursor is not None:
+            query = query.where(JobRow.id < cursor)
+        for column, value in (
+            (JobRow.state, status),
+            (JobRow.model_id, model),
+            (JobRow.dataset_id, dataset),
+        ):
+            if value is not None:
+                query = query.where(column == value)
+        with self.database.read() as session:
+            return [
+                job_resource(row, _queue_position(session, row)) for row in session.scalars(query)
+            ]
+
+    def artifacts(self, id_: str) -> list[ArtifactFile]:
+        """Files of a finished job, by name. Raises `NotFound`."""
+        with self.database.read() as session:
+            _found(session, id_)
+            rows = session.scalars(
+                select(ArtifactRow).where(ArtifactRow.job_id == id_).order_by(ArtifactRow.name)
+            ).all()
+        return [ArtifactFile.model_validate(row, from_attributes=True) for row in rows]
+
+    def artifact(self, id_: str, name: str) -> ArtifactFile:
+        """One file of a finished job. Raises `NotFound`, which says what there is."""
+        files = self.artifacts(id_)
+        for file in files:
+            if file.name == name:
+                return file
+        status = self.get(id_).status
+        there = ", ".join(file.name for file in files)
+        raise NotFound(
+            f"Job {id_} has no artifact {name!r}. "
+            + (
+                f"It has: {there}. Other formats are asked for with the spec's exports."
+                if files
+                else f"It is {status}: artifacts are there once a job has ended."
+            )
+        )
+
+    # --- change ----------------------------------------------------------------------------
+    def cancel(self, id_: str) -> JobResource:
+        """Stop a job; asking twice is harmless. Raises `NotFound`, `WrongState`."""
+        with self.database.write() as session:
+            row = _found(session, id_, lock=True)
+            if row.state in (Status.SUCCEEDED, Status.FAILED):
+                raise WrongState(
+                    f"Job {id_} has already {row.state}; only a queued or running job can be "
+                    "cancelled."
+                )
+            if row.state == Status.QUEUED:
+                row.state = Status.CANCELLED
+                row.finished_at = session.scalar(select(func.clock()))
+                row.cancel_requested = True
+                session.flush()
+                events.record(session, id_, "cancelled", {})
+            elif row.state == Status.RUNNING and not row.cancel_requested:
+                row.cancel_requested = True
+                session.flush()
+                events.record(session, id_, "cancel_requested", {})
+            session.refresh(row)
+            return job_resource(row)
+
+    def retry(self, id_: str) -> JobResource:
+        """Queue a failed or cancelled job again; harmless when it is queued or running already.
+
+        Fine-tuning goes on from the last checkpoint, where there is one. Raises `NotFound`,
+        `WrongState`, and what `submit` raises when the model or data set is gone.
+        """
+        with self.database.write() as session:
+            row = _found(session, id_, lock=True)
+            if row.state == Status.SUCCEEDED:
+                raise WrongState(
+                    f"Job {id_} has succeeded; submit its spec as a new job to run it again."
+                )
+            if row.state in (Status.FAILED, Status.CANCELLED):
+                check_references(session, PruningSpec.model_validate(row.spec))
+                row.state = Status.QUEUED
+                row.cancel_requested = False
+                row.error = row.finished_at = row.dispatched_at = row.progress = None
+                row.seconds_used = 0.0
+                row.attempts_allowed = row.fence + self.settings.max_attempts
+                session.flush()
+                events.record(session, id_, "queued", {"reason": "retry"})
+            session.refresh(row)
+            resource = job_resource(row, _queue_position(session, row))
+        if resource.status is Status.QUEUED:
+            dispatch(self.database, self.queue, "prune", id_)
+        return resource
+
+    def delete(self, id_: str) -> None:
+        """Forget an ended job and its files. Raises `NotFound`, `WrongState`."""
+        with self.database.write() as session:
+            row = _found(session, id_, lock=True)
+            if row.state not in ENDED:
+                raise WrongState(f"Job {id_} is {row.state}: cancel it first, then delete it.")
+            session.delete(row)
+        self.store.delete_prefix(f"jobs/{id_}")
+
+
+def check_references(session: Session, spec: PruningSpec) -> None:
+    """Model and data set exist, fit each other, and the spec's layer patterns match something."""
+    model = session.get(ModelRow, spec.model, with_for_update={"read": True})
+    if model is None:
+        raise InvalidSpec(
+            f"There is no model {spec.model!r}: upload one with POST /v1/models and use the id "
+            "that it answers with.",
+            field="model",
+        )
+    info = ModelInfo.model_validate(model.info)
+    names = [layer.name for layer in info.layers]
+    for index, override in enumerate(spec.prune.layers):
+        if not fnmatch.filter(names, override.match):
+            raise InvalidSpec(
+                f"The pattern {override.match!r} matches no layer of the model. Its layers are: "
+                f"{', '.join(names[:40])}{' …' if len(names) > 40 else ''}.",
+                field=f"prune.layers.{index}.match",
+            )
+    if spec.dataset is None:
+        return
+    dataset = session.get(DatasetRow, spec.dataset, with_for_update={"read": True})
+    if dataset is None:
+        raise InvalidSpec(
+            f"There is no data set {spec.dataset!r}: upload one with POST /v1/datasets and use "
+            "the id that it answers with.",
+            field="dataset",
+        )
+    check_fit(info, DatasetInfo.model_validate(dataset.info))
+
+
+def _found(session: Session, id_: str, lock: bool = False) -> JobRow:
+    query: Any = select(JobRow).where(JobRow.id == id_, JobRow.kind == "prune")
+    row = session.scalars(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no job {id_!r}. It may have been deleted, or the id is mistyped.")
+    assert isinstance(row, JobRow)
+    return row
+
+
+def _queue_position(session: Session, row: JobRow) -> int | None:
+    if row.state != Status.QUEUED:
+        return None
+    return session.scalar(
+        select(func.count())
+        .select_from(JobRow)
+        .where(JobRow.kind == row.kind, JobRow.state == Status.QUEUED, JobRow.id < row.id)
+    )

@@ -1,0 +1,134 @@
+"""What the API shows of each resource."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import Field
+
+from app.adapters.database import DatasetRow, JobRow, ModelRow
+from app.domain.base import Record
+from app.domain.dataset import DatasetInfo
+from app.domain.job import Progress, Status
+from app.domain.metrics import Metrics
+from app.domain.model import ModelInfo
+from app.domain.spec import PruningSpec
+
+
+def moment(seconds: float | None) -> datetime | None:
+    """Seconds since 1970 as a moment in UTC."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+class ModelResource(ModelInfo):
+    """An uploaded model."""
+
+    id: str = Field(examples=["mdl_example"])
+    created_at: datetime
+    filename: str
+    bytes: int
+    sha256: str
+
+
+class DatasetResource(DatasetInfo):
+    """An uploaded data set."""
+
+    id: str = Field(examples=["dts_example"])
+    created_at: datetime
+    filename: str
+    bytes: int
+    sha256: str
+
+
+class Problem(Record):
+    """An error as RFC 9457 describes it."""
+
+    type: str = Field(examples=["/problems/invalid-spec"])
+    """Stable address of the kind of problem; it answers with a description."""
+    title: str
+    status: int | None = None
+    detail: str
+    """What was expected, what came, what to do."""
+    instance: str | None = None
+    field: str | None = None
+    """Path of the field at fault, for example `prune.target.remove`."""
+    fault: str = Field(examples=["client"])
+    """`client` or `service`."""
+    retryable: bool
+    """Whether the same request can succeed later."""
+    errors: list[dict[str, str]] | None = None
+    """All findings, where there are several."""
+
+
+class JobResource(Record):
+    """A job and where it stands."""
+
+    id: str = Field(examples=["job_example"])
+    status: Status
+    done: bool
+    """True when nothing more will happen by itself, however the job ended."""
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    attempt: int
+    """1 for the first attempt; more when a worker was lost on the way."""
+    cancel_requested: bool
+    queue_position: int | None
+    """Jobs ahead of this one; null when not queued."""
+    progress: Progress | None
+    error: Problem | None
+    metrics: Metrics | None
+    """The figures, once the job has succeeded; the same as the artifact metrics.json."""
+    model: str
+    dataset: str | None
+    spec: PruningSpec
+    links: dict[str, str]
+
+
+def model_resource(row: ModelRow) -> ModelResource:
+    """A model's row as the API shows it."""
+    return ModelResource.model_validate(_upload(row) | row.info)
+
+
+def dataset_resource(row: DatasetRow) -> DatasetResource:
+    """A data set's row as the API shows it."""
+    return DatasetResource.model_validate(_upload(row) | row.info)
+
+
+def _upload(row: ModelRow | DatasetRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "created_at": moment(row.created_at),
+        "filename": row.filename,
+        "bytes": row.bytes,
+        "sha256": row.sha256,
+    }
+
+
+def job_resource(row: JobRow, queue_position: int | None = None) -> JobResource:
+    """A job's row as the API shows it."""
+    status = Status(row.state)
+    base = f"/v1/jobs/{row.id}"
+    return JobResource.model_validate(
+        {
+            "id": row.id,
+            "status": status,
+            "done": status.done,
+            "created_at": moment(row.created_at),
+            "started_at": moment(row.started_at),
+            "finished_at": moment(row.finished_at),
+            "attempt": row.fence,
+            "cancel_requested": row.cancel_requested,
+            "queue_position": queue_position,
+            "progress": row.progress,
+            "error": row.error,
+            "metrics": row.result if row.kind == "prune" else None,
+            "model": row.model_id,
+            "dataset": row.dataset_id,
+            "spec": row.spec,
+            "links": {
+                "self": base,
+                "events": f"{base}/events",
+                "artifacts": f"{base}/artifacts",
+            },
+        }
+    )

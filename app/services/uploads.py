@@ -1,0 +1,170 @@
+"""Uploads: models and data sets. Read statically, stored by content, listed, deleted."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.adapters.database import Database, DatasetRow, JobRow, ModelRow
+from app.adapters.store import FolderStore
+from app.domain.dataset import DatasetOptions
+from app.domain.errors import InUse, NotFound
+from app.domain.ids import new_id
+from app.domain.job import ENDED
+from app.domain.ports import BlobWriter
+from app.intake.datasets import inspect_dataset
+from app.intake.models import inspect_model
+from app.services.idempotency import Answer, fingerprint, once
+from app.services.resources import (
+    DatasetResource,
+    ModelResource,
+    dataset_resource,
+    model_resource,
+)
+
+Row = TypeVar("Row", ModelRow, DatasetRow)
+
+
+class Uploads:
+    """Use cases around what users upload."""
+
+    def __init__(self, database: Database, store: FolderStore) -> None:
+        self.database = database
+        self.store = store
+
+    # --- create ----------------------------------------------------------------------------
+    def add_model(self, writer: BlobWriter, filename: str, key: str | None) -> Answer:
+        """Take a finished upload as a model. Raises `InvalidModel`; then nothing is kept."""
+        info = inspect_model(writer.path, filename)
+        return self._add(
+            writer,
+            filename,
+            info.model_dump(mode="json", by_alias=True),
+            ModelRow,
+            "mdl",
+            "models",
+            key,
+            fingerprint("model", writer.sha256),
+            lambda row: model_resource(row).model_dump(mode="json", by_alias=True),
+        )
+
+    def add_dataset(
+        self,
+        writer: BlobWriter,
+        filename: str,
+        options: DatasetOptions,
+        key: str | None,
+    ) -> Answer:
+        """Take a finished upload as a data set. Raises `InvalidDataset`; then nothing is kept."""
+        info = inspect_dataset(writer.path, filename, options)
+        return self._add(
+            writer,
+            filename,
+            info.model_dump(mode="json", by_alias=True),
+            DatasetRow,
+            "dts",
+            "datasets",
+            key,
+            fingerprint("dataset", writer.sha256, options.model_dump()),
+            lambda row: dataset_resource(row).model_dump(mode="json", by_alias=True),
+        )
+
+    def _add(
+        self,
+        writer: BlobWriter,
+        filename: str,
+        info: dict[str, Any],
+        kind: type[Row],
+        prefix: str,
+        collection: str,
+        key: str | None,
+        print_: str,
+        show: Callable[[Row], dict[str, Any]],
+    ) -> Answer:
+        blob = writer.commit()
+
+        def create(session: Session) -> Answer:
+            row = kind(
+                id=new_id(prefix),
+                created_at=session.scalar(select(func.clock())),
+                filename=filename[:255],
+                key=blob.key,
+                bytes=blob.bytes,
+                sha256=blob.sha256,
+                info=info,
+            )
+            session.add(row)
+            session.flush()
+            return Answer(status=201, location=f"/v1/{collection}/{row.id}", body=show(row))
+
+        return once(self.database, collection, key, print_, create)
+
+    # --- read ------------------------------------------------------------------------------
+    def model(self, id_: str) -> ModelResource:
+        """One model. Raises `NotFound`."""
+        with self.database.read() as session:
+            return model_resource(_found(session, ModelRow, id_, "model"))
+
+    def dataset(self, id_: str) -> DatasetResource:
+        """One data set. Raises `NotFound`."""
+        with self.database.read() as session:
+            return dataset_resource(_found(session, DatasetRow, id_, "data set"))
+
+    def models(self, limit: int, cursor: str | None, **filters: str | None) -> list[ModelResource]:
+        """Newest first, from below the cursor."""
+        return [model_resource(row) for row in self._list(ModelRow, limit, cursor, filters)]
+
+    def datasets(
+        self, limit: int, cursor: str | None, **filters: str | None
+    ) -> list[DatasetResource]:
+        """Newest first, from below the cursor."""
+        return [dataset_resource(row) for row in self._list(DatasetRow, limit, cursor, filters)]
+
+    def _list(
+        self,
+        kind: type[Row],
+        limit: int,
+        cursor: str | None,
+        filters: dict[str, str | None],
+    ) -> list[Row]:
+        query = select(kind).order_by(kind.id.desc()).limit(limit)
+        if cursor is not None:
+            query = query.where(kind.id < cursor)
+        for column, value in filters.items():
+            if value is not None:
+                query = query.where(getattr(kind, column) == value)
+        with self.database.read() as session:
+            return list(session.scalars(query))
+
+    # --- delete ----------------------------------------------------------------------------
+    def delete_model(self, id_: str) -> None:
+        """Forget a model that no unfinished job needs. Raises `NotFound`, `InUse`."""
+        self._delete(ModelRow, id_, "model", JobRow.model_id)
+
+    def delete_dataset(self, id_: str) -> None:
+        """Forget a data set that no unfinished job needs. Raises `NotFound`, `InUse`."""
+        self._delete(DatasetRow, id_, "data set", JobRow.dataset_id)
+
+    def _delete(self, kind: type[Row], id_: str, word: str, reference: Any) -> None:
+        # The file itself goes with the reaper's sweep, once no row refers to its content.
+        with self.database.write() as session:
+            row = _found(session, kind, id_, word, lock=True)
+            waiting = session.scalars(
+                select(JobRow.id).where(reference == id_, JobRow.state.not_in(ENDED)).limit(5)
+            ).all()
+            if waiting:
+                raise InUse(
+                    f"The {word} {id_} is needed by jobs that have not ended: "
+                    f"{', '.join(waiting)}. Wait for them, or cancel them first."
+                )
+            session.delete(row)
+
+
+def _found(session: Session, kind: type[Row], id_: str, word: str, *, lock: bool = False) -> Row:
+    row = session.get(kind, id_, with_for_update=lock or None)
+    if row is None:
+        raise NotFound(
+            f"There is no {word} {id_!r}. It may have been deleted, or the id is mistyped."
+        )
+    return row

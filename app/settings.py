@@ -1,0 +1,68 @@
+"""Settings: read once from the environment (`SECATEUR_…`) at the entry point, then frozen."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Every setting; the README's table lists them all."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SECATEUR_",
+        frozen=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
+    )
+
+    data_dir: Path = Path(".secateur")
+    """Folder for everything that is kept: uploads, results, the SQLite file."""
+    database_url: str = ""
+    """SQLAlchemy URL (postgresql+psycopg://…). Empty: SQLite in the data folder."""
+    broker_url: str = ""
+    """Redis URL (redis://, rediss://, redis+socket://). Empty: `secateur serve` brings Valkey."""
+    upload_limit_bytes: int = Field(default=2048 * MIB, gt=0)
+    """Largest model or data set that is accepted."""
+    body_limit_bytes: int = Field(default=MIB, gt=0)
+    """Largest JSON request body."""
+    lease_seconds: float = Field(default=20.0, gt=0)
+    """A worker that does not report for this long has lost its job."""
+    heartbeat_seconds: float = Field(default=0.7, gt=0)
+    """How often a worker renews its lease and looks whether its job was cancelled."""
+    max_attempts: int = Field(default=3, ge=1)
+    """A job whose worker was lost this often fails."""
+    job_time_limit_seconds: float = Field(default=6 * 3600.0, gt=0)
+    """Longest run of a job over all attempts; a spec may ask for less."""
+    job_memory_bytes: int = Field(default=8192 * MIB, ge=3072 * MIB)
+    """Address space of a job's process."""
+    job_file_bytes: int = Field(default=4096 * MIB, gt=0)
+    """Largest file a job's process may write."""
+    job_processes: int = Field(default=4096, ge=64)
+    """Processes and threads that the user of a job's process may have."""
+    plan_timeout_seconds: float = Field(default=60.0, gt=0)
+    """How long a dry run may take before the API answers that no worker was free."""
+    reaper_interval_seconds: float = Field(default=1.0, gt=0)
+    """How often lost jobs are looked for."""
+    redispatch_seconds: float = Field(default=5.0, gt=0)
+    """A queued job that the broker has forgotten is announced again after this long."""
+    idempotency_hours: float = Field(default=24.0, gt=0)
+    """How long an Idempotency-Key is remembered."""
+    blob_grace_seconds: float = Field(default=3600.0, ge=0)
+    """Uploads that no row refers to are deleted after this long."""
+    log_format: str = Field(default="json", pattern="^(json|console)$")
+    """json for machines, console for people."""
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    """Least level that is logged."""
+
+    @property
+    def effective_database_url(self) -> str:
+        """The database URL, or SQLite's in the data folder."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'secateur.sqlite3'}"
+
+    @property
+    def store_dir(self) -> Path:
+        """Folder of the store."""
+        return self.data_dir / "store"
