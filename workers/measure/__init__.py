@@ -1,0 +1,1 @@
+"""Latency and size, before and after in one run."""

@@ -1,0 +1,1 @@
+"""Fine-tuning: data, objective, the epoch loop, checkpoints."""

@@ -1,0 +1,55 @@
+"""The Celery application of the workers. Its processes never import TensorFlow or Keras."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from celery import signals
+
+from app.adapters.queue import TASK_NAMES, celery_app
+from app.logs import configure
+from app.settings import Settings
+from workers.tasks import Doorway
+
+settings = Settings()
+app = celery_app(settings.broker_url, "secateur.workers")
+
+# Set by the main process before its pool forks; the file appears when the worker shuts down.
+_drain_file = Path(tempfile.gettempdir()) / f"secateur-drain-{os.getpid()}"
+_doorway: Doorway | None = None
+
+
+@signals.setup_logging.connect
+def _logging(**_: Any) -> None:
+    configure(settings)
+
+
+@signals.worker_process_init.connect
+def _start(**_: Any) -> None:
+    global _doorway
+    _doorway = Doorway(settings, _drain_file.exists)
+    _doorway.open()
+
+
+@signals.worker_process_shutdown.connect
+def _stop(**_: Any) -> None:
+    if _doorway is not None:
+        _doorway.close()
+
+
+@signals.worker_shutting_down.connect
+def _drain(**_: Any) -> None:
+    _drain_file.touch()
+
+
+@signals.worker_shutdown.connect
+def _forget(**_: Any) -> None:
+    _drain_file.unlink(missing_ok=True)
+
+
+@app.task(name=TASK_NAMES["prune"], ignore_result=True)
+def run_job(job: str) -> None:
+    """Claim and carry out one job."""
+    assert _doorway is not None
+    _doorway.enter(job)

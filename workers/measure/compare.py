@@ -1,0 +1,128 @@
+"""Sizes and latencies of the original and the final model, measured alike."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.domain.errors import EngineRefusal
+from app.domain.metrics import LatencyValue, State
+from app.domain.spec import Export, Latency, PruningSpec, Runtime
+from workers.exports import formats
+from workers.measure import latency as timing
+from workers.measure.sizes import compressed_bytes
+
+Note = Callable[[str], None]
+ALWAYS: tuple[Export, ...] = ("keras",)
+"""Every job hands back a .keras file."""
+
+
+@dataclass
+class Figures:
+    """What is measured of one model."""
+
+    bytes: dict[str, int] = field(default_factory=dict)
+    compressed_bytes: dict[str, int] = field(default_factory=dict)
+    latency: list[LatencyValue] = field(default_factory=list)
+
+    def complete(self, state: State) -> State:
+        """A state with these figures."""
+        return state.model_copy(
+            update={
+                "bytes": self.bytes,
+                "compressed_bytes": self.compressed_bytes,
+                "latency": tuple(self.latency),
+            }
+        )
+
+
+@dataclass
+class Measured:
+    """Both models' figures."""
+
+    before: Figures = field(default_factory=Figures)
+    after: Figures = field(default_factory=Figures)
+
+    def complete(self, before: State, after: State) -> tuple[State, State]:
+        """Both states with their figures."""
+        return self.before.complete(before), self.after.complete(after)
+
+
+Files = Mapping[str, tuple[Path, Path]]
+"""By format: the original's file and the final model's."""
+
+
+def write_both(
+    original: Any, final: Any, spec: PruningSpec, scratch: Path, measured: Measured, note: Note
+) -> Files:
+    """Write and size both models in every format that is asked for or timed.
+
+    Raises:
+        EngineRefusal: a format that was asked for cannot express the model.
+    """
+    runtimes = spec.evaluate.latency.runtimes if spec.evaluate.latency else ()
+    timed: tuple[Export, ...] = ("litert",) if "litert" in runtimes else ()
+    files: dict[str, tuple[Path, Path]] = {}
+    for export in dict.fromkeys((*ALWAYS, *spec.exports, *timed)):
+        try:
+            files[export] = (
+                _sized(original, export, scratch / "before", measured.before),
+                _sized(final, export, scratch / "after", measured.after),
+            )
+        except EngineRefusal as refusal:
+            if export in spec.exports:
+                raise
+            note(f"Not measured on {export}: {refusal.detail}")
+    return files
+
+
+def _sized(model: Any, export: Export, folder: Path, figures: Figures) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = formats.write(model, export, folder)
+    figures.bytes[export] = path.stat().st_size
+    figures.compressed_bytes[export] = compressed_bytes(path)
+    return path
+
+
+def time_both(
+    original: Any,
+    final: Any,
+    files: Files,
+    asked: Latency,
+    seed: int,
+    measured: Measured,
+    note: Note,
+) -> None:
+    """Time both models on each runtime at each batch size; what cannot be timed is noted."""
+    for runtime in asked.runtimes:
+        if runtime == "litert" and "litert" not in files:
+            continue
+        for batch_size in asked.batch_sizes:
+            inputs = timing.probe(original, batch_size, seed)
+            try:
+                calls = _calls(runtime, original, final, files, inputs)
+                seconds = timing.compare(*calls, asked.repeats)
+            except (ValueError, RuntimeError) as error:
+                note(
+                    f"Not measured on {runtime} at batch size {batch_size}: "
+                    f"{str(error).splitlines()[0][:300] if str(error) else type(error).__name__}"
+                )
+                continue
+            threads = 1 if runtime == "litert" else timing.cores()
+            for figures, values in zip((measured.before, measured.after), seconds, strict=True):
+                figures.latency.append(timing.figure(runtime, batch_size, threads, values))
+
+
+def _calls(
+    runtime: Runtime,
+    original: Any,
+    final: Any,
+    files: Files,
+    inputs: Mapping[str, Any],
+) -> tuple[timing.Call, timing.Call]:
+    match runtime:
+        case "keras":
+            return timing.keras_call(original, inputs), timing.keras_call(final, inputs)
+        case "litert":
+            first, second = files["litert"]
+            return timing.litert_call(first, inputs), timing.litert_call(second, inputs)

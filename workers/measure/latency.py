@@ -1,0 +1,124 @@
+"""Latency of two models, interleaved in one run: what is slow today is slow for both."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+
+from app.domain.metrics import LatencyValue
+from workers.names import input_names
+
+Array = NDArray[Any]
+Call = Callable[[], object]
+WARM_UP_CALLS = 3
+FREE_AXIS = 32
+"""Length given to axes of variable length."""
+BUDGET_SECONDS = 20.0
+"""For one comparison; slow models are repeated less often, and the report says how often."""
+LEAST_REPEATS = 5
+
+
+def probe(model: Any, batch_size: int, seed: int) -> dict[str, Array]:
+    """Random inputs by name, shaped for the model, of `batch_size` samples."""
+    random = np.random.default_rng(seed)
+    inputs: dict[str, Array] = {}
+    for name, tensor in zip(input_names(model), model.inputs, strict=True):
+        shape = [batch_size, *(axis or FREE_AXIS for axis in tensor.shape[1:])]
+        if "int" in str(tensor.dtype):
+            inputs[name] = np.zeros(shape, str(tensor.dtype))
+        else:
+            inputs[name] = random.standard_normal(shape).astype(str(tensor.dtype))
+    return inputs
+
+
+def keras_call(model: Any, inputs: Mapping[str, Array]) -> Call:
+    """A call of the model's compiled function; all threads."""
+    values: Any = [tf.constant(value) for value in inputs.values()]
+    values = values[0] if len(values) == 1 else values
+    function = tf.function(lambda x: model(x, training=False), jit_compile=False)
+    concrete = function.get_concrete_function(values)
+
+    def call() -> object:
+        result = concrete(values)
+        # Ask for the numbers: the call itself may return before they are there.
+        return [np.asarray(part) for part in tf.nest.flatten(result)]
+
+    return call
+
+
+def litert_call(file: Path, inputs: Mapping[str, Array], threads: int = 1) -> Call:
+    """A call of a LiteRT file.
+
+    Raises:
+        ValueError, RuntimeError: LiteRT cannot run the file with these shapes.
+    """
+    interpreter = Interpreter(model_path=str(file), num_threads=threads)
+    wanted = interpreter.get_input_details()
+    values = [_match(detail, inputs) for detail in wanted]
+    for detail, value in zip(wanted, values, strict=True):
+        interpreter.resize_tensor_input(detail["index"], value.shape)
+    interpreter.allocate_tensors()
+    outputs = [detail["index"] for detail in interpreter.get_output_details()]
+
+    def call() -> object:
+        for detail, value in zip(wanted, values, strict=True):
+            interpreter.set_tensor(detail["index"], value)
+        interpreter.invoke()
+        return [interpreter.get_tensor(index) for index in outputs]
+
+    return call
+
+
+def _match(detail: Mapping[str, Any], inputs: Mapping[str, Array]) -> Array:
+    """The input that a LiteRT tensor stands for: by name, else by shape."""
+    if len(inputs) == 1:
+        return next(iter(inputs.values()))
+    for name, value in inputs.items():
+        if name in detail["name"]:
+            return value
+    signature = tuple(detail["shape_signature"][1:])
+    return next(
+        value
+        for value in inputs.values()
+        if all(a in (-1, b) for a, b in zip(signature, value.shape[1:], strict=True))
+    )
+
+
+def compare(before: Call, after: Call, repeats: int) -> tuple[Array, Array]:
+    """Seconds of each call, [repeats] each, alternating which goes first."""
+    for _ in range(WARM_UP_CALLS):
+        before()
+        after()
+    started = time.perf_counter()
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for turn in range(repeats):
+        for which in (0, 1) if turn % 2 == 0 else (1, 0):
+            begun = time.perf_counter()
+            (before, after)[which]()
+            seconds[which].append(time.perf_counter() - begun)
+        if turn + 1 >= LEAST_REPEATS and time.perf_counter() - started > BUDGET_SECONDS:
+            break
+    return np.asarray(seconds[0]), np.asarray(seconds[1])
+
+
+def figure(runtime: str, batch_size: int, threads: int, seconds: Array) -> LatencyValue:
+    """Median and 95th percentile."""
+    return LatencyValue(
+        runtime=runtime,
+        batch_size=batch_size,
+        threads=threads,
+        p50_ms=float(np.percentile(seconds, 50) * 1000),
+        p95_ms=float(np.percentile(seconds, 95) * 1000),
+        repeats=len(seconds),
+    )
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,87 @@
+"""How far a job is, and how long it will still take, from the pace so far."""
+
+import time
+from typing import Any
+
+from app.domain.job import Progress
+from app.domain.spec import (
+    IterativeSchedule,
+    OneShotSchedule,
+    PolynomialSchedule,
+    PruningSpec,
+)
+
+WEIGHTS = {
+    "loading": 0.04,
+    "pruning": 0.04,
+    "fine-tuning": 0.72,
+    "evaluating": 0.04,
+    "exporting": 0.06,
+    "measuring": 0.10,
+}
+"""Usual shares of a job's time; without training, fine-tuning's falls away."""
+
+
+class Pace:
+    """Turns places in a job into shares and estimates."""
+
+    def __init__(self, spec: PruningSpec) -> None:
+        self._spec = spec
+        self.phase = "loading"
+        self._started = time.monotonic()
+        self._share = 0.0
+        self._epochs_finished = 0
+
+    @property
+    def steps(self) -> int:
+        """Cuts of the schedule."""
+        schedule = self._spec.schedule
+        return 1 if isinstance(schedule, OneShotSchedule) else schedule.steps
+
+    def epochs_of(self, step: int) -> int:
+        """Epochs after the cut with this index; the last has the fine-tuning's own."""
+        if self._spec.fine_tune is None:
+            return 0
+        match self._spec.schedule:
+            case IterativeSchedule() | PolynomialSchedule() as schedule if step + 1 < self.steps:
+                return schedule.epochs_per_step
+            case _:
+                return self._spec.fine_tune.epochs
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole job, if it does not stop early."""
+        return sum(self.epochs_of(step) for step in range(self.steps))
+
+    def at(self, phase: str, epochs_finished: int | None = None, **where: Any) -> Progress:
+        """The job's progress at a place; its share never falls."""
+        self.phase = phase
+        if epochs_finished is not None:
+            self._epochs_finished = epochs_finished
+        self._share = max(self._share, self._estimate(phase, where.get("batch_share") or 0.0))
+        if phase == "fine-tuning":
+            where.setdefault("epoch", self._epochs_finished or None)
+            where["epochs"] = self.epochs
+        if phase in ("pruning", "fine-tuning"):
+            where["steps"] = self.steps
+        return Progress(phase=phase, share=self._share, eta_seconds=self._eta(), **where)
+
+    def _estimate(self, phase: str, batch_share: float) -> float:
+        weights = WEIGHTS | ({} if self.epochs else {"fine-tuning": 0.0})
+        total = sum(weights.values())
+        if phase in ("loading", "evaluating", "pruning", "fine-tuning"):
+            done = weights["loading"] if phase != "loading" else 0.0
+            if self.epochs:
+                trained = (self._epochs_finished + batch_share) / self.epochs
+                done += weights["fine-tuning"] * min(trained, 1.0)
+            return min(done / total, 1.0)
+        late = ("exporting", "measuring")
+        left = sum(weights[name] for name in late[late.index(phase) :])
+        return 1.0 - left / total
+
+    def _eta(self) -> float | None:
+        """Seconds left, if the rest goes on at the pace so far; None before that can be told."""
+        spent = time.monotonic() - self._started
+        if self._share < 0.05:
+            return None
+        return round(spent * (1.0 - self._share) / self._share, 1)

@@ -1,0 +1,105 @@
+"""What a job's process tells its parent: JSON lines, and nothing else is ever read from it.
+
+The parent trusts none of it: lines are bounded, validated, and name files only by plain names
+inside the job's own folder.
+"""
+
+import json
+import math
+import time
+from typing import IO, Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from app.domain.base import Strict
+from app.domain.job import Progress
+
+LINE_LIMIT_BYTES = 4 * 1024 * 1024
+FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+
+
+class Ready(Strict):
+    """Libraries are imported; an order can come."""
+
+    type: Literal["ready"] = "ready"
+
+
+class Told(Strict):
+    """Progress, or something that happened, or both."""
+
+    type: Literal["told"] = "told"
+    progress: Progress | None = None
+    kind: Annotated[str, Field(pattern="^(phase|cut|epoch|note|progress|evaluation)$")] | None = (
+        None
+    )
+    data: dict[str, Any] = {}
+
+
+class Saved(Strict):
+    """A checkpoint lies in the scratch folder."""
+
+    type: Literal["saved"] = "saved"
+    file: FileName
+    epoch: int = Field(ge=0)
+
+
+class Done(Strict):
+    """The job is carried out; these files of the out folder are its artifacts."""
+
+    type: Literal["done"] = "done"
+    result: dict[str, Any]
+    files: tuple[FileName, ...] = ()
+
+
+class Refused(Strict):
+    """The job cannot be carried out."""
+
+    type: Literal["refused"] = "refused"
+    problem: dict[str, Any]
+
+
+Message = Annotated[Ready | Told | Saved | Done | Refused, Field(discriminator="type")]
+MESSAGES: TypeAdapter[Message] = TypeAdapter(Message)
+
+
+def finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: such numbers become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+class Reporter:
+    """The child's side: writes messages, paces progress."""
+
+    def __init__(self, pipe: IO[str]) -> None:
+        self._pipe = pipe
+        self._last_progress = 0.0
+
+    def send(self, message: Message) -> None:
+        """Write one line."""
+        self._pipe.write(
+            json.dumps(finite(message.model_dump(mode="json")), allow_nan=False) + "\n"
+        )
+        self._pipe.flush()
+
+    def happened(self, kind: str, data: dict[str, Any], progress: Progress | None = None) -> None:
+        """Something worth an event."""
+        self.send(Told(kind=kind, data=data, progress=progress))
+
+    def at(self, progress: Progress, every_seconds: float = 0.5) -> None:
+        """Where the job is; at most every so often, since batches are short."""
+        now = time.monotonic()
+        if now - self._last_progress >= every_seconds:
+            self._last_progress = now
+            self.send(
+                Told(
+                    progress=progress,
+                    kind="progress",
+                    data=progress.model_dump(exclude_none=True),
+                )
+            )

@@ -1,0 +1,101 @@
+"""The verdict: figures put into words, the disappointing ones too."""
+
+from app.domain.metrics import LatencyValue, Metrics, MetricValue, State
+from app.domain.spec import PruningSpec, WeightGranularity
+
+NOTICEABLE = 1.05
+"""Ratios of medians below this are within what two runs of the same model differ by."""
+
+
+def verdict(metrics: Metrics, spec: PruningSpec) -> tuple[str, ...]:
+    """Sentences: size, speed, quality."""
+    before, after = metrics.before, metrics.after
+    return tuple(
+        sentence
+        for sentence in (
+            _size(before, after, isinstance(spec.prune.granularity, WeightGranularity)),
+            _speed(metrics, isinstance(spec.prune.granularity, WeightGranularity)),
+            _quality(metrics),
+        )
+        if sentence
+    )
+
+
+def _size(before: State, after: State, weights: bool) -> str:
+    raw = before.bytes["keras"] / after.bytes["keras"]
+    packed = before.compressed_bytes["keras"] / after.compressed_bytes["keras"]
+    if weights:
+        share = 1 - after.nonzero_parameters / max(before.nonzero_parameters, 1)
+        same = "no smaller as it is" if raw < NOTICEABLE else f"{raw:.1f}x smaller as it is"
+        return (
+            f"{share:.1%} of the non-zero parameters became zero. The .keras file is {same}, "
+            f"because zeros are stored like other numbers, and {packed:.1f}x smaller when "
+            "compressed."
+        )
+    return (
+        f"{before.parameters:,} parameters became {after.parameters:,} "
+        f"({before.parameters / after.parameters:.1f}x fewer), {before.macs:,} MACs became "
+        f"{after.macs:,} ({before.macs / max(after.macs, 1):.1f}x fewer); the .keras file is "
+        f"{raw:.1f}x smaller."
+    )
+
+
+def _speed(metrics: Metrics, weights: bool) -> str:
+    pairs = list(zip(metrics.before.latency, metrics.after.latency, strict=True))
+    if not pairs:
+        return "Latency was not measured."
+    said = "; ".join(_one_speed(before, after) for before, after in pairs)
+    text = f"Measured on {metrics.device}: {said}."
+    best = max(before.p50_ms / after.p50_ms for before, after in pairs)
+    if weights and best < NOTICEABLE:
+        text += (
+            " Dense kernels multiply zeros too, so there is no speed-up: granularity channel "
+            "removes whole channels and makes models faster."
+        )
+    elif best < NOTICEABLE:
+        text += (
+            " There is no speed-up on this machine: at this size the cost of a call is not its "
+            "multiplications."
+        )
+    return text
+
+
+def _one_speed(before: LatencyValue, after: LatencyValue) -> str:
+    ratio = before.p50_ms / after.p50_ms
+    if ratio >= NOTICEABLE:
+        word = f"{ratio:.2f}x faster"
+    elif ratio <= 1 / NOTICEABLE:
+        word = f"{1 / ratio:.2f}x SLOWER"
+    else:
+        word = "not faster"
+    return (
+        f"{word} on {before.runtime} at batch size {before.batch_size} "
+        f"({before.p50_ms:.3g} → {after.p50_ms:.3g} ms)"
+    )
+
+
+def _quality(metrics: Metrics) -> str:
+    if not metrics.accuracy_measured:
+        return "Accuracy was not measured: the job had no data set."
+    said = []
+    for name, before in metrics.before.evaluation.items():
+        if not name.endswith("loss"):
+            said.append(_one_quality(name, before, metrics.after.evaluation[name]))
+    return "On held-out data: " + "; ".join(said) + "." if said else ""
+
+
+def _one_quality(name: str, before: MetricValue, after: MetricValue) -> str:
+    if before.value is None or after.value is None:
+        return f"{name} is not defined"
+    if name.endswith(("accuracy", "auc")):
+        points = (after.value - before.value) * 100
+        text = f"{name} {before.value:.2%} → {after.value:.2%} ({points:+.2f} points)"
+    else:
+        text = f"{name} {before.value:.4g} → {after.value:.4g}"
+    if after.interval is not None and _overlap(before.interval, after.interval):
+        text += f", within the noise of {after.samples:,} samples"
+    return text
+
+
+def _overlap(a: tuple[float, float] | None, b: tuple[float, float]) -> bool:
+    return a is not None and a[0] <= b[1] and b[0] <= a[1]

@@ -1,0 +1,304 @@
+"""A job as one sentence: load → prune → fine-tune → evaluate → measure → export → report."""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from app.domain.errors import InternalError
+from app.domain.job import Order
+from app.domain.metrics import EqualityFigure, Metrics, State
+from app.domain.spec import FineTune
+from workers import engine
+from workers.evaluation.evaluate import evaluate
+from workers.loading import load
+from workers.measure.compare import ALWAYS, Files, Measured, time_both, write_both
+from workers.measure.latency import cores
+from workers.pace import Pace
+from workers.plan import plan
+from workers.protocol import Reporter, Saved, finite
+from workers.report.figures import per_layer
+from workers.report.html import render
+from workers.report.verdict import verdict
+from workers.training.data import Data, load_data
+from workers.training.fine_tune import FineTuner, make_optimizer
+from workers.training.objective import Objective, infer
+from workers.training.state import JobState, restore, save
+
+CHECKPOINT_SHARE = 0.1
+"""A checkpoint may cost this share of the time since the last one; else it waits an epoch."""
+
+
+def run(order: Order, reporter: Reporter) -> tuple[dict[str, Any], list[str]]:
+    """Carry out an order: what goes into the job's row, and the names of the files in `out`."""
+    if order.kind == "plan":
+        return plan(order).model_dump(mode="json", by_alias=True), []
+    return Job(order, reporter).run()
+
+
+class Job:
+    """One attempt of one pruning job."""
+
+    def __init__(self, order: Order, reporter: Reporter) -> None:
+        self.order = order
+        self.spec = order.spec
+        self.reporter = reporter
+        self.out = Path(order.out)
+        self.scratch = Path(order.scratch)
+        self.pace = Pace(order.spec)
+        self.notes: list[str] = []
+        self.data: Data | None = None
+        self.objective: Objective | None = None
+        self._seconds: dict[str, float] = {}
+        self._checkpointed = time.monotonic()
+        self._checkpoint_cost = 0.0
+
+    def run(self) -> tuple[dict[str, Any], list[str]]:
+        """The sentence."""
+        original = self._load()
+        state = self._start(original)
+        for step, share in enumerate(engine.shares(self.spec.schedule)):
+            self._prune(state, step, share)
+            self._fine_tune(state, step)
+        after = self._evaluated(state.model, "after")
+        measured = Measured()
+        files = self._export(original, state.model, measured)
+        self._measure(original, state.model, files, measured)
+        metrics = self._metrics(original, state, after, measured)
+        return self._report(metrics, files)
+
+    # --- load ------------------------------------------------------------------------------
+    def _load(self) -> Any:
+        order = self.order
+        with self._phase("loading"):
+            model = load(Path(order.model_path), order.model, self.scratch)
+            if order.dataset is not None and order.dataset_path is not None:
+                self.data = load_data(
+                    Path(order.dataset_path), order.dataset, order.model, self.spec.seed
+                )
+                self.objective = infer(
+                    model, order.model.training, self.data.train.targets, self.spec
+                )
+                for note in (*self.data.notes, *self.objective.notes):
+                    self._note(note)
+        return model
+
+    def _start(self, original: Any) -> JobState:
+        if self.order.checkpoint_path is not None:
+            state = restore(Path(self.order.checkpoint_path), self.scratch)
+            self._seconds.update(state.seconds)
+            self._note(f"Resumed after epoch {state.epochs_done} of an interrupted attempt.")
+            return state
+        state = JobState(model=original, progress=engine.begin(original))
+        state.before = self._evaluated(original, "before")
+        return state
+
+    # --- prune -----------------------------------------------------------------------------
+    def _prune(self, state: JobState, step: int, share: float) -> None:
+        if state.step > step:
+            return  # Done by the attempt that wrote the checkpoint.
+        with self._phase("pruning"):
+            self._tell(step=step + 1)
+            cut = engine.choose(
+                state.model,
+                self.spec.prune,
+                share=share,
+                seed=self.spec.seed,
+                progress=state.progress,
+            )
+            reduced = engine.apply(state.model, cut)
+            proof = engine.prove(state.model, reduced, cut, seed=self.spec.seed)
+            self._keep_proof(state, proof)
+        state.model = reduced
+        state.progress = cut.progress
+        state.masks = engine.masks_by_variable(reduced, cut)
+        state.step = step + 1
+        state.cut_notes.update({one.name: one.note for one in cut.summary if one.note})
+        self.reporter.happened(
+            "cut",
+            {
+                "step": step + 1,
+                "share": share,
+                "removed": sum(one.removed for one in cut.summary),
+                "max_abs_difference": proof.max_abs_difference,
+                "output_scale": proof.output_scale,
+            },
+        )
+        if step + 1 == len(engine.shares(self.spec.schedule)):
+            state.pruned = self._evaluated(state.model, "pruned")
+
+    def _keep_proof(self, state: JobState, proof: engine.Equality) -> None:
+        if not proof.holds:
+            raise InternalError(
+                "The reduced model does not compute what the masked original computes: outputs "
+                f"differ by {proof.max_abs_difference:g} at a scale of {proof.output_scale:g}. "
+                "Nothing is handed out. Please report this model's architecture."
+            )
+        if state.equality is None or (
+            proof.max_abs_difference * state.equality.output_scale
+            >= state.equality.max_abs_difference * proof.output_scale
+        ):
+            state.equality = EqualityFigure(
+                max_abs_difference=proof.max_abs_difference,
+                output_scale=proof.output_scale,
+                samples=proof.samples,
+                holds=proof.holds,
+            )
+
+    # --- fine-tune -------------------------------------------------------------------------
+    def _fine_tune(self, state: JobState, step: int) -> None:
+        spec = self.spec.fine_tune
+        if spec is None or self.data is None or self.objective is None or state.step > step + 1:
+            return
+        final = step + 1 == len(engine.shares(self.spec.schedule))
+        with self._phase("fine-tuning"):
+            self._tuner(state, spec).train(self.pace.epochs_of(step), final=final)
+
+    def _tuner(self, state: JobState, spec: FineTune) -> FineTuner:
+        assert self.data is not None
+        assert self.objective is not None
+
+        def on_batch(epoch: int, share: float, metrics: dict[str, float]) -> None:
+            self._tell(
+                step=state.step,
+                epoch=state.epochs_done + 1,
+                batch_share=share,
+                metrics=metrics,
+            )
+
+        def on_epoch(figure: Any) -> None:
+            progress = self.pace.at(
+                "fine-tuning",
+                step=state.step,
+                epoch=figure.epoch,
+                batch_share=0.0,
+                metrics=figure.logs,
+                epochs_finished=figure.epoch,
+            )
+            self.reporter.happened("epoch", figure.model_dump(), progress)
+            self._checkpoint(state)
+
+        return FineTuner(state, self.data, self.objective, spec, self.spec.seed, on_batch, on_epoch)
+
+    def _checkpoint(self, state: JobState) -> None:
+        now = time.monotonic()
+        if self._checkpoint_cost > CHECKPOINT_SHARE * (now - self._checkpointed):
+            return
+        state.seconds = dict(self._seconds)
+        name = f"checkpoint-{state.epochs_done}.zip"
+        save(state, self.scratch / name)
+        self.reporter.send(Saved(file=name, epoch=state.epochs_done))
+        self._checkpointed = time.monotonic()
+        self._checkpoint_cost = self._checkpointed - now
+
+    # --- evaluate, measure, export ---------------------------------------------------------
+    def _evaluated(self, model: Any, moment: str) -> State:
+        counts = engine.count(model)
+        found = {}
+        with self._phase("evaluating"):
+            if self.data is not None and self.objective is not None:
+                found = evaluate(model, self.data.test, self.objective)
+                self.reporter.happened(
+                    "evaluation",
+                    {"moment": moment} | {name: one.model_dump() for name, one in found.items()},
+                )
+        return State(
+            parameters=counts.parameters,
+            nonzero_parameters=counts.nonzero_parameters,
+            macs=counts.macs,
+            macs_exact=counts.macs_exact,
+            evaluation=found,
+        )
+
+    def _export(self, original: Any, final: Any, measured: Measured) -> Files:
+        with self._phase("exporting"):
+            if self.objective is not None:
+                # Compiled, so that `load_model(...).evaluate(...)` works; an optimizer that was
+                # not built has no state to store. Both alike, so that sizes compare.
+                for model in (original, final):
+                    spec = self.spec.fine_tune or FineTune()
+                    self.objective.compile(model, make_optimizer(spec.optimizer))
+            return write_both(original, final, self.spec, self.scratch, measured, self._note)
+
+    def _measure(self, original: Any, final: Any, files: Files, measured: Measured) -> None:
+        asked = self.spec.evaluate.latency
+        if asked is not None:
+            with self._phase("measuring"):
+                time_both(original, final, files, asked, self.spec.seed, measured, self._note)
+
+    # --- report ----------------------------------------------------------------------------
+    def _metrics(self, original: Any, state: JobState, after: State, measured: Measured) -> Metrics:
+        if state.before is None or state.pruned is None:
+            raise InternalError("The job's state lacks its first figures.")
+        before, after = measured.complete(state.before, after)
+        draft = Metrics(
+            before=before,
+            pruned=state.pruned,
+            after=after,
+            equality=state.equality,
+            per_layer=per_layer(engine.count(original), engine.count(state.model), state.cut_notes),
+            history=tuple(state.history),
+            phases_seconds={name: round(value, 3) for name, value in self._seconds.items()},
+            verdict=(),
+            notes=tuple(self.notes),
+            accuracy_measured=self.data is not None,
+            loss=self.objective.summary if self.objective else None,
+            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            seed=self.spec.seed,
+            versions={
+                "secateur": version("secateur"),
+                "python": sys.version.split()[0],
+                **{name: version(name) for name in ("keras", "tensorflow", "numpy")},
+            },
+            device=device(),
+        )
+        return draft.model_copy(update={"verdict": verdict(draft, self.spec)})
+
+    def _report(self, metrics: Metrics, files: Files) -> tuple[dict[str, Any], list[str]]:
+        names = ["metrics.json", "report.html"]
+        for export in dict.fromkeys((*ALWAYS, *self.spec.exports)):
+            _, path = files[export]
+            names.append(path.replace(self.out / path.name).name)
+        figures = finite(metrics.model_dump(mode="json", by_alias=True))
+        (self.out / "metrics.json").write_text(
+            json.dumps(figures, indent=2, allow_nan=False), encoding="utf-8"
+        )
+        (self.out / "report.html").write_text(render(metrics, self.order), encoding="utf-8")
+        return figures, names
+
+    # --- telling ---------------------------------------------------------------------------
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        self.reporter.happened("phase", {"phase": name}, self.pace.at(name))
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - started
+            self._seconds[name] = self._seconds.get(name, 0.0) + spent
+
+    def _tell(self, **where: Any) -> None:
+        self.reporter.at(self.pace.at(self.pace.phase, **where))
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+            self.reporter.happened("note", {"text": text})
+
+
+def device() -> str:
+    """The processor's name and the number of cores that the job may use."""
+    name = "unknown processor"
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass
+    return f"{name}, {cores()} cores"

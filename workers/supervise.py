@@ -1,0 +1,304 @@
+"""The parent of a job's process: keeps the lease, relays what the child tells, ends it in time."""
+
+import os
+import signal
+import stat
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from app.adapters.database import Database
+from app.adapters.store import FolderStore
+from app.domain.errors import (
+    ChildCrashed,
+    InternalError,
+    JobError,
+    OutOfMemory,
+    SecateurError,
+    TimeLimitReached,
+    Unavailable,
+)
+from app.domain.job import (
+    MEDIA_TYPES,
+    ArtifactFile,
+    Attempt,
+    Checkpoint,
+    Order,
+    Progress,
+    Status,
+)
+from app.services import lifecycle
+from app.services.lifecycle import LeaseLost
+from app.settings import Settings
+from workers.protocol import MESSAGES, Done, Ready, Refused, Saved, Told
+from workers.spare import Child
+
+log = structlog.get_logger(__name__)
+
+
+class Cancelled(Exception):
+    """The user asked for it."""
+
+
+class Draining(Exception):
+    """The worker shuts down; the job goes back into the queue."""
+
+
+class Supervisor:
+    """Carries out one attempt with one child."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: FolderStore,
+        settings: Settings,
+        attempt: Attempt,
+        child: Child,
+        draining: Callable[[], bool],
+    ) -> None:
+        self.database = database
+        self.store = store
+        self.settings = settings
+        self.attempt = attempt
+        self.child = child
+        self.draining = draining
+        self._prefix = f"jobs/{attempt.job}/a{attempt.fence}"
+        self._progress: Progress | None = None
+        self._events: list[tuple[str, dict[str, Any]]] = []
+        self._checkpoint: Checkpoint | None = attempt.checkpoint
+        self._renewed = self._told = time.monotonic()
+        left = attempt.time_limit_seconds - attempt.seconds_used
+        self._deadline = time.monotonic() + max(left, 0.0)
+
+    def run(self) -> Status | None:
+        """Until the attempt has ended; None when it is not ours to end."""
+        try:
+            return self._end(Status.SUCCEEDED, done=self._carry_out())
+        except Cancelled:
+            self.child.kill()
+            return self._end(Status.CANCELLED)
+        except Draining:
+            self.child.kill()
+            lifecycle.hand_back(self.database, self.attempt, "The worker shut down.")
+            return None
+        except LeaseLost:
+            self.child.kill()
+            self.store.delete_prefix(self._prefix)
+            log.warning("lease_lost", job=self.attempt.job, fence=self.attempt.fence)
+            return None
+        except _Refusal as refusal:
+            return self._end(Status.FAILED, error=refusal.problem)
+        except SecateurError as error:
+            self.child.kill()
+            return self._end(Status.FAILED, error=error.as_problem())
+
+    # --- carrying out ----------------------------------------------------------------------
+    def _carry_out(self) -> Done:
+        self.child.order(self._order().model_dump_json())
+        while True:
+            try:
+                lines = self.child.read(min(0.2, self.settings.heartbeat_seconds))
+                for line in lines or []:
+                    if (done := self._hear(line)) is not None:
+                        self._tell(force=True)
+                        return done
+            except (ValidationError, ValueError) as error:
+                raise InternalError(f"The job's process wrote what it must not: {error}") from error
+            self._tick()
+            if lines is None:
+                raise self._crash()
+
+    def _order(self) -> Order:
+        """Fetch what the job needs into the child's folder; every hash is checked."""
+        attempt, folder = self.attempt, self.child.folder
+        model = folder / f"model.{attempt.model.format}"
+        self.store.fetch(attempt.model_key, attempt.model_sha256, model)
+        dataset = checkpoint = None
+        if attempt.dataset_key and attempt.dataset_sha256 and attempt.kind == "prune":
+            dataset = folder / "dataset"
+            self.store.fetch(attempt.dataset_key, attempt.dataset_sha256, dataset)
+        if attempt.checkpoint is not None:
+            checkpoint = folder / "checkpoint.zip"
+            self.store.fetch(attempt.checkpoint.key, attempt.checkpoint.sha256, checkpoint)
+        return Order(
+            job=attempt.job,
+            kind=attempt.kind,
+            attempt=attempt.fence,
+            spec=attempt.spec,
+            model=attempt.model,
+            model_path=str(model),
+            dataset=attempt.dataset,
+            dataset_path=str(dataset) if dataset else None,
+            checkpoint_path=str(checkpoint) if checkpoint else None,
+            out=str(self.child.out),
+            scratch=str(self.child.scratch),
+        )
+
+    def _hear(self, line: bytes) -> Done | None:
+        message = MESSAGES.validate_json(line)
+        match message:
+            case Ready():
+                pass
+            case Told(progress=progress, kind=kind, data=data):
+                self._progress = progress or self._progress
+                if kind is not None:
+                    self._events.append((kind, data))
+            case Saved():
+                self._keep(message)
+            case Refused(problem=problem):
+                raise _Refusal(problem)
+            case Done():
+                return message
+        return None
+
+    def _keep(self, saved: Saved) -> None:
+        """Store a checkpoint, then make it the one to resume from, then forget the last."""
+        source = self.child.scratch / saved.file
+        blob = self.store.put_file(f"{self._prefix}/checkpoint-{saved.epoch}.zip", source)
+        checkpoint = Checkpoint(
+            key=blob.key, sha256=blob.sha256, bytes=blob.bytes, epoch=saved.epoch
+        )
+        lifecycle.keep_checkpoint(self.database, self.attempt, checkpoint)
+        if self._checkpoint is not None and self._checkpoint.key != blob.key:
+            self.store.delete(self._checkpoint.key)
+        self._checkpoint = checkpoint
+        source.unlink(missing_ok=True)
+
+    # --- keeping ---------------------------------------------------------------------------
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if self.draining():
+            raise Draining
+        if now > self._deadline:
+            raise TimeLimitReached(
+                f"The job ran longer than its limit of {self.attempt.time_limit_seconds:g} s. "
+                "Ask for fewer epochs, or for a higher time_limit_seconds; a retry goes on from "
+                "the last checkpoint."
+            )
+        if now - self._renewed >= self.settings.heartbeat_seconds:
+            self._renew(now)
+        self._tell()
+
+    def _renew(self, now: float) -> None:
+        try:
+            cancelled = lifecycle.heartbeat(
+                self.database, self.attempt, self.settings.lease_seconds
+            )
+        except Unavailable:
+            # Without the database nothing is known; past the lease the job may be another's.
+            if now - self._renewed > self.settings.lease_seconds:
+                raise LeaseLost(self.attempt.job) from None
+            return
+        self._renewed = now
+        if cancelled:
+            raise Cancelled
+
+    def _tell(self, force: bool = False) -> None:
+        """Write what the child told, at most about twice a second."""
+        now = time.monotonic()
+        if not self._events or (now - self._told < 0.4 and not force):
+            return
+        happened = _without_stale_progress(self._events)
+        try:
+            lifecycle.report(self.database, self.attempt, self._progress, happened)
+        except Unavailable:
+            return
+        self._events.clear()
+        self._told = now
+
+    # --- ending ----------------------------------------------------------------------------
+    def _crash(self) -> JobError:
+        status = self.child.exit_status()
+        tail = self._log_tail()
+        if status == -signal.SIGKILL or "MemoryError" in tail or "bad_alloc" in tail:
+            return OutOfMemory(
+                "The job's process was ended for want of memory. A job may use "
+                f"{self.settings.job_memory_bytes / 2**30:.3g} GiB of address space here; a "
+                "smaller batch_size, or a smaller model, may fit."
+            )
+        if status == -signal.SIGXCPU:
+            return TimeLimitReached("The job used up its CPU time.")
+        name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        return ChildCrashed(
+            f"The job's process ended with {name} and without a result. Its last words: "
+            f"{tail[-500:] or 'none'}"
+        )
+
+    def _log_tail(self) -> str:
+        return self.child.log.read_bytes()[-4000:].decode("utf-8", "replace").strip()
+
+    def _end(
+        self,
+        status: Status,
+        done: Done | None = None,
+        error: dict[str, Any] | None = None,
+    ) -> Status | None:
+        try:
+            files = self._publish(done)
+            lifecycle.finish(
+                self.database,
+                self.attempt,
+                status,
+                result=done.result if done else None,
+                error=error,
+                artifacts=files,
+            )
+        except LeaseLost:
+            self.store.delete_prefix(self._prefix)
+            return None
+        except _Untrusted as untrusted:
+            return self._end(Status.FAILED, error=InternalError(str(untrusted)).as_problem())
+        if status is Status.SUCCEEDED and self._checkpoint is not None:
+            self.store.delete(self._checkpoint.key)
+        return status
+
+    def _publish(self, done: Done | None) -> list[ArtifactFile]:
+        """Store the artifacts; the row that makes them visible is written after them."""
+        if self.attempt.kind == "plan":
+            return []
+        files = [self._artifact("log.txt", self.child.log)]
+        for name in done.files if done else ():
+            files.append(self._artifact(name, self.child.out / name))
+        return files
+
+    def _artifact(self, name: str, source: Any) -> ArtifactFile:
+        if name not in MEDIA_TYPES:
+            raise _Untrusted(f"the job's process offered a file called {name!r}")
+        found = os.lstat(source)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > self.settings.job_file_bytes:
+            raise _Untrusted(f"the job's file {name} is no plain file within the limits")
+        blob = self.store.put_file(f"{self._prefix}/{name}", source)
+        return ArtifactFile(
+            name=name,
+            key=blob.key,
+            bytes=blob.bytes,
+            sha256=blob.sha256,
+            media_type=MEDIA_TYPES[name],
+        )
+
+
+class _Untrusted(Exception):
+    """The child did what it must not."""
+
+
+class _Refusal(Exception):
+    """The child said why the job cannot be carried out; passed on, cut to a bearable length."""
+
+    def __init__(self, problem: dict[str, Any]) -> None:
+        super().__init__(str(problem.get("detail", "")))
+        self.problem = InternalError("").as_problem() | {
+            key: value[:4000] if isinstance(value, str) else value
+            for key, value in problem.items()
+            if isinstance(value, str | bool)
+        }
+
+
+def _without_stale_progress(
+    told: list[tuple[str, dict[str, Any]]],
+) -> list[tuple[str, dict[str, Any]]]:
+    """Of several progress events waiting to be written, only the newest is news."""
+    last = max((i for i, (kind, _) in enumerate(told) if kind == "progress"), default=-1)
+    return [event for i, event in enumerate(told) if event[0] != "progress" or i == last]

@@ -1,0 +1,76 @@
+"""The doorway between Celery and a job: claim the row, supervise the child, finish the row."""
+
+import os
+import socket
+from collections.abc import Callable
+
+import structlog
+
+from app.adapters.database import Database
+from app.adapters.store import FolderStore
+from app.domain.errors import SecateurError
+from app.services import lifecycle
+from app.settings import Settings
+from workers.confine import Limits
+from workers.spare import Nursery
+from workers.supervise import Supervisor
+
+log = structlog.get_logger(__name__)
+
+
+class Doorway:
+    """One per pool process; holds the database, the store and the warm spare."""
+
+    def __init__(self, settings: Settings, draining: Callable[[], bool]) -> None:
+        self.settings = settings
+        self.draining = draining
+        self.database = Database(settings.effective_database_url)
+        self.store = FolderStore(settings.store_dir)
+        self.nursery = Nursery(Limits.of(settings))
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+
+    def open(self) -> None:
+        """Start the first spare."""
+        self.nursery.prepare()
+
+    def close(self) -> None:
+        """End the spare, give connections back."""
+        self.nursery.close()
+        self.database.close()
+
+    def enter(self, job: str) -> None:
+        """Carry out a job, if there is something to claim; a duplicate message finds nothing."""
+        if self.draining():
+            return
+        structlog.contextvars.bind_contextvars(job=job)
+        try:
+            attempt = lifecycle.claim(self.database, job, self.name, self.settings.lease_seconds)
+            if attempt is None:
+                log.info("nothing_to_claim")
+                return
+            log.info("claimed", attempt=attempt.fence)
+            child = self.nursery.take()
+            try:
+                ended = Supervisor(
+                    self.database,
+                    self.store,
+                    self.settings,
+                    attempt,
+                    child,
+                    self.draining,
+                ).run()
+            finally:
+                child.close()
+            log.info(
+                "ended",
+                status=str(ended) if ended else "not ours",
+                attempt=attempt.fence,
+            )
+            if not self.draining():
+                # Only now: importing TensorFlow beside a job would slow it, and its measuring.
+                self.nursery.prepare()
+        except SecateurError as error:
+            # The row is untouched, or its lease runs out: the reaper brings the job back.
+            log.error("attempt_abandoned", reason=error.detail)
+        finally:
+            structlog.contextvars.clear_contextvars()

@@ -1,0 +1,206 @@
+"""Fine-tuning between cuts: one epoch at a time, masks held, the best weights kept.
+
+Each epoch is seeded by the job's seed and its own number, so that a resumed job shuffles as an
+uninterrupted one would.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from app.domain.errors import InternalError, JobError
+from app.domain.metrics import EpochFigure
+from app.domain.spec import (
+    AdamOptimizer,
+    FineTune,
+    Optimizer,
+    RmspropOptimizer,
+    SgdOptimizer,
+)
+from workers.engine import constrain, unconstrain
+from workers.engine.graph import variable_keys
+from workers.training.data import Data
+from workers.training.objective import Objective
+from workers.training.state import JobState
+
+OnBatch = Callable[[int, float, dict[str, float]], None]
+"""Told after a batch: epoch of the step, share of the epoch, metrics so far."""
+OnEpoch = Callable[[EpochFigure], None]
+
+
+class Diverged(JobError):
+    """The loss became infinite or no number."""
+
+    slug = "diverged"
+    title = "Fine-tuning diverged"
+    fault = "client"
+
+
+def make_optimizer(spec: Optimizer) -> Any:
+    """A fresh Keras optimizer."""
+    match spec:
+        case AdamOptimizer(learning_rate=rate, weight_decay=None):
+            return keras.optimizers.Adam(rate)
+        case AdamOptimizer(learning_rate=rate, weight_decay=decay):
+            return keras.optimizers.AdamW(rate, weight_decay=decay)
+        case SgdOptimizer():
+            return keras.optimizers.SGD(
+                spec.learning_rate,
+                momentum=spec.momentum,
+                nesterov=spec.nesterov,
+                weight_decay=spec.weight_decay,
+            )
+        case RmspropOptimizer(learning_rate=rate):
+            return keras.optimizers.RMSprop(rate)
+
+
+class _Batches(keras.callbacks.Callback):  # type: ignore[misc]
+    """Passes batches on."""
+
+    def __init__(self, epoch: int, tell: OnBatch) -> None:
+        super().__init__()
+        self._epoch = epoch
+        self._tell = tell
+        self._told = 0.0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        # Reading the logs synchronises with the device: not after every batch.
+        if time.monotonic() - self._told > 0.5:
+            self._told = time.monotonic()
+            steps = self.params.get("steps") or batch + 1
+            self._tell(self._epoch, (batch + 1) / steps, _numbers(logs))
+
+
+def _numbers(logs: dict[str, Any] | None) -> dict[str, float]:
+    return {name: float(value) for name, value in (logs or {}).items()}
+
+
+class FineTuner:
+    """Trains `state.model` for one step of the schedule, from wherever the state is."""
+
+    def __init__(
+        self,
+        state: JobState,
+        data: Data,
+        objective: Objective,
+        spec: FineTune,
+        seed: int,
+        on_batch: OnBatch,
+        on_epoch: OnEpoch,
+    ) -> None:
+        self.state = state
+        self.data = data
+        self.objective = objective
+        self.spec = spec
+        self.seed = seed
+        self.on_batch = on_batch
+        self.on_epoch = on_epoch
+
+    def train(self, epochs: int, *, final: bool) -> None:
+        """Train up to `epochs` of this step; `final` stops early and keeps the best weights.
+
+        Raises:
+            Diverged: the loss is no number any more.
+        """
+        state, model = self.state, self.state.model
+        optimizer = make_optimizer(self.spec.optimizer)
+        self.objective.compile(model, optimizer)
+        optimizer.build(model.trainable_variables)
+        if state.optimizer is not None:
+            _assign(optimizer.variables, state.optimizer)
+        constrain(model, state.masks)
+        stopping = self.spec.early_stopping if final else None
+        try:
+            if stopping is not None and state.epoch_in_step == 0:
+                # The cut itself is a candidate: fine-tuning must not end worse than it began.
+                self._consider(self._validate(), 0.0)
+            while state.epoch_in_step < epochs:
+                if stopping is not None and state.patience_used >= stopping.patience:
+                    break
+                logs = self._epoch()
+                if stopping is not None:
+                    self._consider(logs["val_loss"], stopping.min_delta)
+                state.optimizer = [np.asarray(variable) for variable in optimizer.variables]
+                self.on_epoch(state.history[-1])
+            if stopping is not None and state.best_weights is not None:
+                model.set_weights(state.best_weights)
+        finally:
+            unconstrain(model)
+        self._check_masks()
+        state.optimizer = state.best_weights = None
+        state.best_loss, state.patience_used, state.epoch_in_step = float("inf"), 0, 0
+
+    def _epoch(self) -> dict[str, float]:
+        state = self.state
+        # Seeds of neighbouring jobs must not meet: epochs are spread by a hash, not by a sum.
+        sequence = np.random.SeedSequence([self.seed, state.step, state.epoch_in_step])
+        keras.utils.set_random_seed(int(sequence.generate_state(1)[0]))
+        started = time.perf_counter()
+        fitted = state.model.fit(
+            self.data.train.x,
+            self.data.train.y,
+            batch_size=self.spec.batch_size,
+            epochs=1,
+            validation_data=(self.data.validation.x, self.data.validation.y),
+            validation_batch_size=max(self.spec.batch_size, 256),
+            callbacks=[_Batches(state.epoch_in_step, self.on_batch)],
+            verbose=0,
+        )
+        logs = _numbers({name: values[-1] for name, values in fitted.history.items()})
+        if not np.isfinite(logs["loss"]):
+            raise Diverged(
+                f"The loss became {logs['loss']} in epoch {state.epochs_done + 1}. Use a smaller "
+                f"learning_rate than {self.spec.optimizer.learning_rate:g}, or check that the "
+                "inputs are scaled as the model was trained (options.scale of the data set)."
+            )
+        state.epoch_in_step += 1
+        state.epochs_done += 1
+        state.history.append(
+            EpochFigure(
+                epoch=state.epochs_done,
+                step=state.step,
+                seconds=round(time.perf_counter() - started, 4),
+                logs=logs,
+            )
+        )
+        return logs
+
+    def _validate(self) -> float:
+        samples = self.data.validation
+        logs = self.state.model.evaluate(
+            samples.x,
+            samples.y,
+            batch_size=max(self.spec.batch_size, 256),
+            verbose=0,
+            return_dict=True,
+        )
+        return float(logs["loss"])
+
+    def _consider(self, loss: float, min_delta: float) -> None:
+        state = self.state
+        if state.best_weights is None or loss < state.best_loss - min_delta:
+            state.best_loss = loss
+            state.best_weights = [np.array(value) for value in state.model.get_weights()]
+            state.patience_used = 0
+        else:
+            state.patience_used += 1
+
+    def _check_masks(self) -> None:
+        """A pruned weight that came back would make the reported sparsity a lie."""
+        keys = variable_keys(self.state.model)
+        for key, mask in self.state.masks.items():
+            value = keras.ops.convert_to_numpy(keys[key])
+            if np.any(value[~mask]):
+                raise InternalError(f"A pruned weight of {key} is not zero after fine-tuning.")
+
+
+def _assign(variables: list[Any], values: list[Any]) -> None:
+    if len(variables) != len(values):
+        raise InternalError(
+            f"The checkpoint's optimizer has {len(values)} variables, this one {len(variables)}."
+        )
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
