@@ -128,7 +128,7 @@ def _ratio(before: int, after: int) -> str:
 def _speed(metrics: Mapping[str, Any], index: int) -> str:
     try:
         before = metrics["before"]["latency"][index]["p50_ms"]
-        after = metrics["after"]["latency"][index]["p50_ms"]
+        after = metrics["after"]["latency"][index]
     except IndexError:
         return ""
-    return f"{before:.3g} → {after:.3g} ({before / after:.2f}x)"
+    return f"{before:.3g} → {after['p50_ms']:.3g} ({after['speed_up']:.2f}x)"

@@ -43,7 +43,7 @@ def mlp() -> keras.Model:
 
 
 def cnn() -> keras.Model:
-    """Two convolutions with batch normalisation and a residual connection."""
+    """Three convolutions with batch normalisation and a residual connection."""
     inputs = keras.Input((28, 28, 1))
     x = keras.layers.Conv2D(24, 3, strides=2, padding="same", use_bias=False)(inputs)
     x = keras.layers.BatchNormalization()(x)
@@ -52,7 +52,8 @@ def cnn() -> keras.Model:
     x = keras.layers.BatchNormalization()(x)
     x = keras.layers.ReLU()(keras.layers.Add()([x, shortcut]))
     x = keras.layers.Conv2D(48, 3, strides=2, padding="same", activation="relu")(x)
-    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.Flatten()(x)
+    x = keras.layers.Dense(64, activation="relu")(x)
     outputs = keras.layers.Dense(10, activation="softmax")(x)
     return keras.Model(inputs, outputs, name="small_cnn")
 

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from app.domain.errors import InternalError
 from app.domain.job import Order
 from app.domain.metrics import EqualityFigure, Metrics, State
@@ -26,7 +28,7 @@ from workers.report.figures import per_layer
 from workers.report.html import render
 from workers.report.verdict import verdict
 from workers.training.data import Data, load_data
-from workers.training.fine_tune import FineTuner, make_optimizer
+from workers.training.fine_tune import FineTuner
 from workers.training.objective import Objective, infer
 from workers.training.state import JobState, restore, save
 
@@ -218,11 +220,10 @@ class Job:
     def _export(self, original: Any, final: Any, measured: Measured) -> Files:
         with self._phase("exporting"):
             if self.objective is not None:
-                # Compiled, so that `load_model(...).evaluate(...)` works; an optimizer that was
-                # not built has no state to store. Both alike, so that sizes compare.
+                # Compiled, so that `load_model(...).evaluate(...)` works. Plain SGD has no state:
+                # Adam's would triple the file. Both alike, so that sizes compare.
                 for model in (original, final):
-                    spec = self.spec.fine_tune or FineTune()
-                    self.objective.compile(model, make_optimizer(spec.optimizer))
+                    self.objective.compile(model, keras.optimizers.SGD())
             return write_both(original, final, self.spec, self.scratch, measured, self._note)
 
     def _measure(self, original: Any, final: Any, files: Files, measured: Measured) -> None:

@@ -24,6 +24,10 @@ class LatencyValue(Record):
     p50_ms: float
     p95_ms: float
     repeats: int
+    speed_up: float | None = None
+    """Of the final model against the original: the median over pairs of neighbouring calls."""
+    speed_up_interval: tuple[float, float] | None = None
+    """95 % confidence interval of that median."""
 
 
 class State(Record):

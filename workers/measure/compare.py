@@ -109,8 +109,14 @@ def time_both(
                 )
                 continue
             threads = 1 if runtime == "litert" else timing.cores()
-            for figures, values in zip((measured.before, measured.after), seconds, strict=True):
-                figures.latency.append(timing.figure(runtime, batch_size, threads, values))
+            before, after = (
+                timing.figure(runtime, batch_size, threads, values) for values in seconds
+            )
+            ratio, interval = timing.speed_up(*seconds)
+            measured.before.latency.append(before)
+            measured.after.latency.append(
+                after.model_copy(update={"speed_up": ratio, "speed_up_interval": interval})
+            )
 
 
 def _calls(

@@ -4,7 +4,7 @@ from app.domain.metrics import LatencyValue, Metrics, MetricValue, State
 from app.domain.spec import PruningSpec, WeightGranularity
 
 NOTICEABLE = 1.05
-"""Ratios of medians below this are within what two runs of the same model differ by."""
+"""Ratios below this are no news."""
 
 
 def verdict(metrics: Metrics, spec: PruningSpec) -> tuple[str, ...]:
@@ -46,13 +46,13 @@ def _speed(metrics: Metrics, weights: bool) -> str:
         return "Latency was not measured."
     said = "; ".join(_one_speed(before, after) for before, after in pairs)
     text = f"Measured on {metrics.device}: {said}."
-    best = max(before.p50_ms / after.p50_ms for before, after in pairs)
-    if weights and best < NOTICEABLE:
+    faster = any(_is_faster(after) for _, after in pairs)
+    if weights and not faster:
         text += (
             " Dense kernels multiply zeros too, so there is no speed-up: granularity channel "
             "removes whole channels and makes models faster."
         )
-    elif best < NOTICEABLE:
+    elif not faster:
         text += (
             " There is no speed-up on this machine: at this size the cost of a call is not its "
             "multiplications."
@@ -60,11 +60,20 @@ def _speed(metrics: Metrics, weights: bool) -> str:
     return text
 
 
+def _is_faster(after: LatencyValue) -> bool:
+    """Faster beyond doubt: the whole interval lies above what is noticeable."""
+    return after.speed_up_interval is not None and after.speed_up_interval[0] >= NOTICEABLE
+
+
+def _is_slower(after: LatencyValue) -> bool:
+    return after.speed_up_interval is not None and after.speed_up_interval[1] <= 1 / NOTICEABLE
+
+
 def _one_speed(before: LatencyValue, after: LatencyValue) -> str:
-    ratio = before.p50_ms / after.p50_ms
-    if ratio >= NOTICEABLE:
+    ratio = after.speed_up or before.p50_ms / after.p50_ms
+    if _is_faster(after):
         word = f"{ratio:.2f}x faster"
-    elif ratio <= 1 / NOTICEABLE:
+    elif _is_slower(after):
         word = f"{1 / ratio:.2f}x SLOWER"
     else:
         word = "not faster"

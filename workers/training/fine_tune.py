@@ -25,6 +25,7 @@ from workers.engine.graph import variable_keys
 from workers.training.data import Data
 from workers.training.objective import Objective
 from workers.training.state import JobState
+from workers.training.statistics import reestimate_statistics
 
 OnBatch = Callable[[int, float, dict[str, float]], None]
 """Told after a batch: epoch of the step, share of the epoch, metrics so far."""
@@ -114,6 +115,8 @@ class FineTuner:
         constrain(model, state.masks)
         stopping = self.spec.early_stopping if final else None
         try:
+            if state.epoch_in_step == 0:
+                reestimate_statistics(model, self.data.train, self.spec.batch_size, self.seed)
             if stopping is not None and state.epoch_in_step == 0:
                 # The cut itself is a candidate: fine-tuning must not end worse than it began.
                 self._consider(self._validate(), 0.0)
