@@ -1,0 +1,40 @@
+"""The pruning engine: keras and numpy only.
+
+Walk a model (`analyse`, `count`), choose what goes (`begin`, `choose`), foresee it (`predict`),
+carry it out on a copy (`apply`), prove it (`prove`), and hold masks while training (`constrain`).
+"""
+
+from workers.engine.analysis import Analysis, LayerAnalysis, analyse
+from workers.engine.counting import Counts, LayerCounts, count
+from workers.engine.cut import Cut, LayerCut, Progress, UnitCut, WeightCut
+from workers.engine.equality import Equality, prove
+from workers.engine.masks import constrain, masks_by_variable, unconstrain
+from workers.engine.prediction import Prediction, predict
+from workers.engine.schedules import shares
+from workers.engine.selection import begin, choose
+from workers.engine.surgery import apply
+
+__all__ = [
+    "Analysis",
+    "Counts",
+    "Cut",
+    "Equality",
+    "LayerAnalysis",
+    "LayerCounts",
+    "LayerCut",
+    "Prediction",
+    "Progress",
+    "UnitCut",
+    "WeightCut",
+    "analyse",
+    "apply",
+    "begin",
+    "choose",
+    "constrain",
+    "count",
+    "masks_by_variable",
+    "predict",
+    "prove",
+    "shares",
+    "unconstrain",
+]

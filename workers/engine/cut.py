@@ -1,0 +1,88 @@
+"""What was chosen to go, and what must be remembered between the steps of a schedule."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.engine.masks import Mask
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The original model, as far as later steps of a schedule need it.
+
+    Shares and targets refer to the original model, so a step removes what is still missing.
+    """
+
+    parameters: int
+    macs: int
+    units: Mapping[str, int] = field(default_factory=dict)
+    """Units of each group of coupled units, by the group's key."""
+    deviations: Mapping[str, float] = field(default_factory=dict)
+    """Standard deviation of each kernel, by variable key."""
+    masks: Mapping[str, Mask] = field(default_factory=dict)
+    """Weights that stay so far; not part of the JSON."""
+
+    def to_json(self) -> str:
+        """Everything but the masks, which belong into an .npz."""
+        return json.dumps(
+            {
+                "parameters": self.parameters,
+                "macs": self.macs,
+                "units": dict(self.units),
+                "deviations": dict(self.deviations),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str, masks: Mapping[str, Mask] | None = None) -> Self:
+        """What `to_json` wrote, with the masks of that moment."""
+        return cls(**json.loads(text), masks=dict(masks or {}))
+
+    def with_masks(self, masks: Mapping[str, Mask]) -> "Progress":
+        """The same origin with newer masks."""
+        return replace(self, masks=dict(masks))
+
+
+@dataclass(frozen=True)
+class LayerCut:
+    """What a cut does to one layer: weights of its kernels, or units (columns of its kernel)."""
+
+    name: str
+    class_name: str
+    before: int
+    removed: int
+    """In this step. With a cut of weights: all that are zero by mask after it."""
+    asked: int | None
+    """By the share alone, before limits; None where layers compete."""
+    note: str | None
+    """Why it is not what was asked for."""
+
+
+@dataclass(frozen=True)
+class WeightCut:
+    """Single weights become zero; shapes stay."""
+
+    is_structured: ClassVar[bool] = False
+    masks: Mapping[str, Mask]
+    """True where a weight stays, by variable key (`workers.engine.graph.variable_keys`)."""
+    summary: tuple[LayerCut, ...]
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class UnitCut:
+    """Units are physically removed."""
+
+    is_structured: ClassVar[bool] = True
+    removed: Mapping[str, NDArray[np.int64]]
+    """Columns that go from each maker's kernel, ascending, by layer name."""
+    summary: tuple[LayerCut, ...]
+    progress: Progress
+
+
+Cut = WeightCut | UnitCut

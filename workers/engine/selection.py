@@ -1,0 +1,59 @@
+"""Choosing what goes: the one place where the spec's granularity is matched."""
+
+from typing import Any
+
+import numpy as np
+
+from app.domain.spec import Prune, WeightGranularity
+from workers.engine import graph
+from workers.engine.analysis import analyse
+from workers.engine.cut import Cut, Progress
+from workers.engine.units import choose_units
+from workers.engine.weights import choose_weights
+
+
+def begin(model: Any) -> Progress:
+    """Remember the original model, for the steps of a schedule.
+
+    Raises:
+        EngineRefusal: the model has no graph that can be read.
+    """
+    analysis = analyse(model)
+    counts = analysis.counts
+    return Progress(
+        parameters=counts.parameters,
+        macs=counts.macs,
+        units={group.key: int(group.units.size) for group in analysis.groups},
+        deviations={
+            key: float(np.std(graph.values(variable), dtype=np.float64))
+            for key, variable in graph.kernels(model).items()
+        },
+    )
+
+
+def choose(
+    model: Any,
+    prune: Prune,
+    *,
+    share: float = 1.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Cut:
+    """Choose what goes so that `share` of the target is done, relative to the original model.
+
+    Args:
+        model: the model as it is now, after the earlier steps.
+        prune: what the spec asks for.
+        share: in (0, 1]; a one-shot cut has 1.
+        seed: for criterion random.
+        progress: of the step before (`cut.progress`), or of the original model (`begin`), which
+            it is taken to be when left out.
+
+    Raises:
+        EngineRefusal: nothing can be removed, or the target cannot be reached; it says why.
+    """
+    graph.ensure_supported(model)
+    progress = begin(model) if progress is None else progress
+    if isinstance(prune.granularity, WeightGranularity):
+        return choose_weights(model, prune, share, seed, progress)
+    return choose_units(analyse(model), prune, share, seed, progress)
