@@ -71,7 +71,8 @@ def run(out: Path, console: Console) -> bool:
     with _service(out / "service") as url:
         console.print(f"1. The service runs at {url}: API, workers, Valkey, SQLite.")
         console.print("2. Training a small dense and a small convolutional network …")
-        _keras("train", out)
+        if not _keras("train", out):
+            raise Unavailable(f"Training the demo's models failed; {out / 'train.log'} says why.")
         with Client(url) as client:
             console.print("3. Uploading them, submitting three jobs.")
             jobs = _submit(client, out)
@@ -128,7 +129,12 @@ def _address(process: "subprocess.Popen[str]", log: Path) -> str:
 
 def _keras(task: str, out: Path) -> bool:
     """Run a Keras part in a process of its own: this package never imports Keras."""
-    return subprocess.run([sys.executable, "-m", "workers.demo", task, str(out)]).returncode == 0
+    log = out / f"{task}.log"
+    with log.open("wb") as noise:
+        done = subprocess.run([sys.executable, "-m", "workers.demo", task, str(out)], stderr=noise)
+    if done.returncode:
+        print(log.read_text(errors="replace")[-3000:], file=sys.stderr)
+    return done.returncode == 0
 
 
 def _submit(client: Client, out: Path) -> dict[str, str]:
