@@ -1,0 +1,206 @@
+"""The model's config: bounded JSON, and the graph that it describes.
+
+Only configs in Keras 3's own style are read here; those of Keras 2 are translated first
+(`app.intake.legacy`).
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from app.domain.errors import InvalidModel
+
+Shape = tuple[int | None, ...]
+Config = dict[str, Any]
+
+MODEL_CLASSES = frozenset({"Functional", "Sequential", "Model"})
+DEPTH_LIMIT = 200
+LAYER_LIMIT = 20_000
+
+
+@dataclass(frozen=True)
+class TensorRef:
+    """One tensor of the graph: an output of one call of a layer."""
+
+    layer: str
+    node: int
+    tensor: int
+    shape: Shape | None = None
+    """As recorded in the file, where it is."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a graph, and every place where it is called."""
+
+    name: str
+    class_name: str
+    config: Config
+    entry: Config
+    """The whole serialised layer, of which `config` is a part."""
+    calls: tuple[tuple[TensorRef, ...], ...] = ()
+    inner: "Graph | None" = None
+
+    @property
+    def is_operation(self) -> bool:
+        """A function of keras.ops recorded in the graph; Keras does not count it as a layer."""
+        return str(self.entry.get("module", "")).startswith("keras.src.ops")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A Sequential or Functional model."""
+
+    name: str
+    sequential: bool
+    layers: tuple[Layer, ...]
+    inputs: tuple[TensorRef, ...]
+    outputs: tuple[TensorRef, ...]
+
+    def every_layer(self) -> Iterator[Layer]:
+        """All layers, those of nested models too."""
+        for layer in self.layers:
+            yield layer
+            if layer.inner is not None:
+                yield from layer.inner.every_layer()
+
+
+def parse_json(text: bytes | str, what: str) -> Config:
+    """JSON from outside, as a dictionary.
+
+    Raises:
+        InvalidModel: it is no JSON object, nests too deeply, or holds NaN.
+    """
+
+    def refuse_constant(constant: str) -> None:
+        raise ValueError(f"{constant} is not a JSON number")
+
+    try:
+        value = json.loads(text, parse_constant=refuse_constant)
+        check_depth(value)
+    except (ValueError, RecursionError) as error:
+        raise InvalidModel(
+            f"{what} cannot be read as JSON ({error}); the file is damaged. Save the model again."
+        ) from error
+    if not isinstance(value, dict):
+        raise InvalidModel(f"{what} holds a {type(value).__name__}; an object was expected.")
+    return value
+
+
+def check_depth(value: Any) -> None:
+    """Every later walk over the config may recurse, so its depth is bounded here.
+
+    Raises:
+        ValueError: the value nests deeper than `DEPTH_LIMIT`.
+    """
+    level = [value]
+    for _ in range(DEPTH_LIMIT):
+        if not level:
+            return
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(item.values())
+            elif isinstance(item, list):
+                below.extend(item)
+        level = below
+    raise ValueError(f"nested deeper than {DEPTH_LIMIT} levels")
+
+
+def parse_graph(entry: Config) -> Graph:
+    """The graph of a serialised Sequential or Functional model, in Keras 3's style.
+
+    Raises:
+        InvalidModel: the config does not describe such a graph.
+    """
+    config = entry.get("config")
+    if not isinstance(config, dict) or not isinstance(config.get("layers"), list):
+        raise InvalidModel(
+            f"The model is of class {entry.get('class_name')!r} and its config lists no layers. "
+            "Only Sequential and Functional models can be pruned; rebuild it as one of these."
+        )
+    if len(config["layers"]) > LAYER_LIMIT:
+        raise InvalidModel(f"The config lists {len(config['layers'])} layers; that is too many.")
+    layers = tuple(_parse_layer(item) for item in config["layers"])
+    names = [layer.name for layer in layers]
+    if len(set(names)) != len(names):
+        twice = Counter(names).most_common(1)[0][0]
+        raise InvalidModel(f"The config names two layers {twice!r}; names must be unique.")
+    name = str(config.get("name", "model"))
+    if "input_layers" not in config:
+        return Graph(name, True, layers, (), ())
+    inputs, outputs = (_references(config[key]) for key in ("input_layers", "output_layers"))
+    return Graph(name, False, layers, inputs, outputs)
+
+
+def _parse_layer(entry: Any) -> Layer:
+    if not isinstance(entry, dict) or not isinstance(entry.get("config"), dict):
+        raise InvalidModel("The config holds a layer that is not described by a dictionary.")
+    config = entry["config"]
+    name = entry.get("name", config.get("name"))
+    if not isinstance(name, str) or not isinstance(entry.get("class_name"), str):
+        raise InvalidModel("The config holds a layer without a name or a class.")
+    nodes = entry.get("inbound_nodes") or []
+    if not isinstance(nodes, list):
+        raise InvalidModel(f"Layer {name!r}: its inbound nodes are not a list.")
+    calls = tuple(tuple(_tensors(node)) for node in nodes)
+    inner = parse_graph(entry) if entry["class_name"] in MODEL_CLASSES else None
+    return Layer(name, entry["class_name"], config, entry, calls, inner)
+
+
+def _tensors(value: Any) -> Iterator[TensorRef]:
+    if isinstance(value, dict):
+        if value.get("class_name") == "__keras_tensor__":
+            config = value["config"]
+            layer, node, tensor = config["keras_history"]
+            yield TensorRef(str(layer), int(node), int(tensor), as_shape(config.get("shape")))
+        else:
+            for item in value.values():
+                yield from _tensors(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _references(value: Any) -> tuple[TensorRef, ...]:
+    if isinstance(value, dict):
+        return tuple(ref for item in value.values() for ref in _references(item))
+    if isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
+        return (TensorRef(value[0], int(value[1]), int(value[2])),)
+    if isinstance(value, list):
+        return tuple(ref for item in value for ref in _references(item))
+    raise InvalidModel("The config's list of inputs or outputs cannot be read.")
+
+
+def as_shape(value: Any) -> Shape | None:
+    """A shape from JSON; `None` where it is not one."""
+    if not isinstance(value, (list, tuple)):
+        return None
+    if all(item is None or (type(item) is int and item >= 0) for item in value):
+        return tuple(value)
+    return None
+
+
+def input_layers(graph: Graph) -> tuple[Layer, ...]:
+    """The InputLayers of a graph, in the order in which it takes its inputs."""
+    by_name = {layer.name: layer for layer in graph.layers if layer.class_name == "InputLayer"}
+    if graph.sequential:
+        return tuple(by_name.values())[:1]
+    return tuple(by_name[ref.layer] for ref in graph.inputs if ref.layer in by_name)
+
+
+def input_shape(layer: Layer) -> Shape | None:
+    """The shape of an InputLayer, batch axis first."""
+    shape = layer.config.get("batch_shape", layer.config.get("batch_input_shape"))
+    return as_shape(shape)
+
+
+def dtype_name(config: Config) -> str | None:
+    """The dtype or dtype policy that a config names."""
+    dtype = config.get("dtype")
+    if isinstance(dtype, dict):
+        inner = dtype.get("config")
+        dtype = inner.get("name") if isinstance(inner, dict) else None
+    return dtype if isinstance(dtype, str) else None
