@@ -14,11 +14,15 @@ from workers.confine import Limits, environment
 from workers.protocol import LINE_LIMIT_BYTES
 
 
+PROGRAM = (sys.executable, "-I", "-m", "workers.child")
+"""Isolated: neither the environment nor the current folder adds modules."""
+
+
 class Child:
     """One child process and its folder; the parent's end of the pipes."""
 
-    def __init__(self, limits: Limits, root: Path | None = None) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="secateur-job-", dir=root))
+    def __init__(self, limits: Limits, program: tuple[str, ...] = PROGRAM) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="secateur-job-"))
         self.out = self.folder / "out"
         self.scratch = self.folder / "scratch"
         self.log = self.folder / "log.txt"
@@ -26,7 +30,7 @@ class Child:
         self.scratch.mkdir()
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-m", "workers.child", limits.model_dump_json()],
+                [*program, limits.model_dump_json()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -50,6 +50,9 @@ class Doorway:
                 return
             log.info("claimed", attempt=attempt.fence)
             child = self.nursery.take()
+            if attempt.kind == "plan":
+                # A plan measures nothing that the next import of TensorFlow could disturb.
+                self.nursery.prepare()
             try:
                 ended = Supervisor(
                     self.database,

@@ -139,8 +139,9 @@ class FineTuner:
     def _epoch(self) -> dict[str, float]:
         state = self.state
         # Seeds of neighbouring jobs must not meet: epochs are spread by a hash, not by a sum.
-        sequence = np.random.SeedSequence([self.seed, state.step, state.epoch_in_step])
-        keras.utils.set_random_seed(int(sequence.generate_state(1)[0]))
+        seeds = np.random.SeedSequence([self.seed, state.step, state.epoch_in_step])
+        keras.utils.set_random_seed(int(seeds.generate_state(1)[0]))
+        _seed_layers(state.model, seeds.spawn(1)[0])
         started = time.perf_counter()
         fitted = state.model.fit(
             self.data.train.x,
@@ -198,6 +199,13 @@ class FineTuner:
             value = keras.ops.convert_to_numpy(keys[key])
             if np.any(value[~mask]):
                 raise InternalError(f"A pruned weight of {key} is not zero after fine-tuning.")
+
+
+def _seed_layers(model: Any, seeds: np.random.SeedSequence) -> None:
+    """Give each layer that draws random numbers a state of its own: files do not keep them."""
+    generators = [one for layer in model._flatten_layers() for one in layer._seed_generators]
+    for generator, seed in zip(generators, seeds.generate_state(len(generators)), strict=True):
+        generator.state.assign(np.array([seed, 0]))
 
 
 def _assign(variables: list[Any], values: list[Any]) -> None:

@@ -169,8 +169,13 @@ def _loss(
                 f"{'class indexes' if labels else 'one-hot'}, so {fitting} is used."
             )
         return fitting
-    if compiled is not None:
+    if compiled is not None and not (width > 1 and labels):
         return compiled
+    if compiled is not None:
+        notes.append(
+            f"The model was compiled with {compiled}; the targets are class indexes, so "
+            "sparse_categorical_crossentropy is used."
+        )
     if width > 1 and labels:
         return "sparse_categorical_crossentropy"
     if activation == "softmax":
@@ -187,6 +192,14 @@ def _check(loss: LossName, shape: tuple[int | None, ...], target: NDArray[Any]) 
         raise InvalidSpec(
             f"Loss {loss} needs class indexes and at least two outputs; the targets have shape "
             f"{target.shape[1:]} and type {target.dtype}, the output has {width}.",
+            field="fine_tune.loss",
+        )
+    dense = ("binary_crossentropy", "mean_squared_error", "mean_absolute_error", "huber")
+    if loss in dense and labels and width > 1:
+        raise InvalidSpec(
+            f"Loss {loss} compares each of the {width} outputs with a value of its own; the "
+            f"targets have shape {target.shape[1:]} and type {target.dtype}. Use "
+            "sparse_categorical_crossentropy for class indexes.",
             field="fine_tune.loss",
         )
     if loss == "categorical_crossentropy" and (labels or width == 1):

@@ -1,0 +1,137 @@
+"""The verdict says what the figures say; the report escapes what uploaders wrote."""
+
+from typing import Any
+
+import pytest
+
+from app.domain.job import Order
+from app.domain.metrics import Metrics
+from app.domain.spec import PruningSpec
+from workers.report.html import render
+from workers.report.verdict import verdict
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+def spec(granularity: str) -> PruningSpec:
+    return PruningSpec.model_validate(
+        {
+            "model": "mdl_1",
+            "dataset": "dts_1",
+            "prune": {"granularity": granularity, "target": {"kind": "fraction", "remove": 0.5}},
+        }
+    )
+
+
+def state(parameters: int, ms: float, accuracy: float, speed: Any = None) -> dict[str, Any]:
+    return {
+        "parameters": parameters,
+        "nonzero_parameters": parameters,
+        "macs": parameters,
+        "bytes": {"keras": parameters * 4},
+        "compressed_bytes": {"keras": parameters * 3},
+        "evaluation": {
+            "accuracy": {
+                "value": accuracy,
+                "interval": [accuracy - 0.01, accuracy + 0.01],
+                "samples": 1000,
+            }
+        },
+        "latency": [
+            {
+                "runtime": "litert",
+                "batch_size": 1,
+                "threads": 1,
+                "p50_ms": ms,
+                "p95_ms": ms,
+                "repeats": 50,
+                "speed_up": speed and speed[0],
+                "speed_up_interval": speed and speed[1:],
+            }
+        ],
+    }
+
+
+def figures(after_ms: float, speed: Any, accuracy: float = 0.9, **more: Any) -> Metrics:
+    after = state(500, after_ms, accuracy, speed)
+    return Metrics.model_validate(
+        {
+            "before": state(1000, 2.0, 0.9),
+            "pruned": after,
+            "after": after,
+            "equality": {
+                "max_abs_difference": 0.0,
+                "output_scale": 1.0,
+                "samples": 4,
+                "holds": True,
+            },
+            "per_layer": [
+                {
+                    "name": HOSTILE,
+                    "class": "Dense",
+                    "parameters_before": 1000,
+                    "parameters_after": 500,
+                    "nonzero_after": 500,
+                    "macs_before": 1000,
+                    "macs_after": 500,
+                }
+            ],
+            "phases_seconds": {"loading": 1.0},
+            "verdict": [],
+            "accuracy_measured": True,
+            "peak_memory_bytes": 1,
+            "seed": 0,
+            "versions": {},
+            "device": "a test",
+        }
+        | more
+    )
+
+
+@pytest.mark.parametrize(
+    ("ms", "speed", "granularity", "said", "unsaid"),
+    [
+        (1.0, (2.0, 1.9, 2.1), "channel", "2.00x faster", "no speed-up"),
+        (2.0, (1.0, 0.98, 1.02), "channel", "There is no speed-up on this machine", "x faster"),
+        (1.8, (1.1, 0.9, 1.3), "channel", "not faster", "x faster"),
+        (4.0, (0.5, 0.45, 0.55), "channel", "2.00x SLOWER", "x faster"),
+        (2.0, (1.0, 0.98, 1.02), "weight", "Dense kernels multiply zeros too", "x faster"),
+    ],
+)
+def test_speed(ms: float, speed: Any, granularity: str, said: str, unsaid: str) -> None:
+    text = verdict(figures(ms, speed), spec(granularity))[1]
+    assert said in text
+    assert unsaid not in text
+
+
+def test_quality_names_noise_and_real_losses() -> None:
+    assert "within the noise" in verdict(figures(1.0, (2, 2, 2), 0.895), spec("channel"))[2]
+    lost = verdict(figures(1.0, (2, 2, 2), 0.80), spec("channel"))[2]
+    assert "(-10.00 points)" in lost
+    assert "noise" not in lost
+
+
+def test_report_escapes_names() -> None:
+    order = Order.model_validate(
+        {
+            "job": "job_1",
+            "kind": "prune",
+            "attempt": 1,
+            "spec": spec("unit"),
+            "model": {
+                "format": "keras",
+                "keras_version": None,
+                "legacy": False,
+                "inputs": [],
+                "outputs": [],
+                "parameters": 0,
+                "layers": [],
+            },
+            "model_path": "m",
+            "out": "o",
+            "scratch": "s",
+        }
+    )
+    page = render(figures(1.0, (2.0, 1.9, 2.1)), order)
+    assert HOSTILE not in page
+    assert "&lt;script&gt;" in page
