@@ -17,6 +17,7 @@ cli = typer.Typer(
     help="Pruning as a service for Keras models.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 

@@ -13,7 +13,6 @@ from typing import IO
 from workers.confine import Limits, environment
 from workers.protocol import LINE_LIMIT_BYTES
 
-
 PROGRAM = (sys.executable, "-I", "-m", "workers.child")
 """Isolated: neither the environment nor the current folder adds modules."""
 

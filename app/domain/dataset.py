@@ -49,6 +49,7 @@ class ArrayInfo(Record):
 
     @property
     def is_integer(self) -> bool:
+        """Whether its values are whole numbers."""
         return self.dtype.startswith(("int", "uint", "bool"))
 
 

@@ -1,0 +1,1 @@
+"""Static reading of uploads: numpy, h5py, pyarrow and Pillow, never TensorFlow."""

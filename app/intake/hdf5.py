@@ -92,7 +92,7 @@ def check_dataset(dataset: Any, path: str) -> int:
         raise InvalidModel(f"The data of {path} lie in another file, which is not accepted.")
     if dataset.shape is None:
         raise InvalidModel(f"The dataset {path} is empty.")
-    size = math.prod(dataset.shape) * int(dataset.dtype.itemsize)
+    size = int(math.prod(dataset.shape)) * int(dataset.dtype.itemsize)
     stored = int(dataset.id.get_storage_size())
     if size > max(BOMB_FLOOR_BYTES, BOMB_RATIO * stored):
         raise InvalidModel(f"The dataset {path} declares {size} bytes but stores {stored}.")

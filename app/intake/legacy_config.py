@@ -159,7 +159,7 @@ def _call_of(name: str, index: int) -> Config:
 
 def _is_bare(entry: Config) -> bool:
     is_activation = entry["class_name"] == "Activation"
-    return is_activation and entry["config"].get("activation") == legacy_gates.NAME
+    return is_activation and bool(entry["config"].get("activation") == legacy_gates.NAME)
 
 
 def _wiring(layers: list[Config]) -> Wiring:

@@ -66,7 +66,7 @@ def scaling(class_name: str, config: Config, path: tuple[Step, ...]) -> Scaling 
             )
         return Scaling(path, _RECURRENT_ROLES, _RECURRENT_ROLES, 4, (0, 1, 3), FACTOR)
     if class_name in _GATED:
-        gates = (0, 1) if config.get("recurrent_activation") == NAME else ()
+        gates: tuple[int, ...] = (0, 1) if config.get("recurrent_activation") == NAME else ()
         gates += (2,) if config.get("activation") == NAME else ()
         return Scaling(path, _RECURRENT_ROLES, _RECURRENT_ROLES, 3, gates, FACTOR)
     if class_name in _SIMPLE:

@@ -52,7 +52,7 @@ def as_layer(entry: Any, notes: Notes) -> Any:
         return entry
     if function in _ACTIVATIONS and other is None:
         new = _layer("Activation", name, {"activation": _ACTIVATIONS[function]}, [[tensor]])
-    elif function in _MERGES and _is_tensor(other):
+    elif function in _MERGES and isinstance(other, list) and _is_tensor(other):
         new = _layer(_MERGES[function], name, {}, [[tensor, [*other, {}]]])
     elif (settings := _rescaling(function, other)) is not None:
         new = _layer("Rescaling", name, settings, [[tensor]])

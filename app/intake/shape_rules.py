@@ -6,6 +6,7 @@ Where the config does not tell, the shape is `None`: nothing is guessed.
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from app.intake.config import Config, Shape
 
@@ -123,7 +124,7 @@ def _join(batch: int | None, spatial: list[int | None], channels: int | None, la
     return (batch, *spatial, channels) if last else (batch, channels, *spatial)
 
 
-def _numbers(value: object, count: int) -> list[int]:
+def _numbers(value: Any, count: int) -> list[int]:
     items = value if isinstance(value, (list, tuple)) else [value] * count
     return [int(item) for item in items]
 

@@ -26,6 +26,7 @@ class Raw:
 
     @property
     def count(self) -> int:
+        """Samples."""
         return len(next(iter(self.targets.values())))
 
     def take(self, indexes: Array) -> "Raw":
