@@ -97,26 +97,32 @@ def time_both(
     for runtime in asked.runtimes:
         if runtime == "litert" and "litert" not in files:
             continue
-        for batch_size in asked.batch_sizes:
-            inputs = timing.probe(original, batch_size, seed)
-            try:
+        try:
+            for batch_size in asked.batch_sizes:
+                inputs = timing.probe(original, batch_size, seed)
                 calls = _calls(runtime, original, final, files, inputs)
                 seconds = timing.compare(*calls, asked.repeats)
-            except (ValueError, RuntimeError) as error:
-                note(
-                    f"Not measured on {runtime} at batch size {batch_size}: "
-                    f"{str(error).splitlines()[0][:300] if str(error) else type(error).__name__}"
-                )
-                continue
-            threads = 1 if runtime == "litert" else timing.cores()
-            before, after = (
-                timing.figure(runtime, batch_size, threads, values) for values in seconds
-            )
-            ratio, interval = timing.speed_up(*seconds)
-            measured.before.latency.append(before)
-            measured.after.latency.append(
-                after.model_copy(update={"speed_up": ratio, "speed_up_interval": interval})
-            )
+                _keep(measured, runtime, batch_size, seconds)
+        except (ValueError, RuntimeError) as error:
+            note(f"Not measured on {runtime}: {_first_sentence(error)}.")
+
+
+def _keep(measured: Measured, runtime: Runtime, batch_size: int, seconds: timing.Seconds) -> None:
+    threads = 1 if runtime == "litert" else timing.cores()
+    before, after = (timing.figure(runtime, batch_size, threads, values) for values in seconds)
+    ratio, interval = timing.speed_up(*seconds)
+    measured.before.latency.append(before)
+    measured.after.latency.append(
+        after.model_copy(update={"speed_up": ratio, "speed_up_interval": interval})
+    )
+
+
+def _first_sentence(error: Exception) -> str:
+    """What a runtime said, without its advice on other platforms."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if "Select TensorFlow op" in text:
+        return "the model needs TensorFlow operations that LiteRT alone does not have"
+    return text.split(". ")[0][:300].rstrip(".")
 
 
 def _calls(

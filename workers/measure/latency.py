@@ -1,5 +1,6 @@
 """Latency of two models, interleaved in one run: what is slow today is slow for both."""
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -16,12 +17,17 @@ from workers.names import input_names
 
 Array = NDArray[Any]
 Call = Callable[[], object]
-WARM_UP_CALLS = 3
+Seconds = tuple[Array, Array]
+"""Of each call of the one and of the other model, in pairs."""
+WARM_UP_CALLS = 6
 FREE_AXIS = 32
 """Length given to axes of variable length."""
 BUDGET_SECONDS = 20.0
 """For one comparison; slow models are repeated less often, and the report says how often."""
 LEAST_REPEATS = 5
+INSTANCES = 3
+"""Interpreters of each LiteRT file, called in rotation: where in memory an interpreter happens to
+lie moves its speed by up to a quarter, in every call alike, which no interval would show."""
 
 
 def probe(model: Any, batch_size: int, seed: int) -> dict[str, Array]:
@@ -53,11 +59,16 @@ def keras_call(model: Any, inputs: Mapping[str, Array]) -> Call:
 
 
 def litert_call(file: Path, inputs: Mapping[str, Array], threads: int = 1) -> Call:
-    """A call of a LiteRT file.
+    """A call of a LiteRT file, by one of several interpreters in rotation.
 
     Raises:
         ValueError, RuntimeError: LiteRT cannot run the file with these shapes.
     """
+    calls = itertools.cycle([_interpreter(file, inputs, threads) for _ in range(INSTANCES)])
+    return lambda: next(calls)()
+
+
+def _interpreter(file: Path, inputs: Mapping[str, Array], threads: int) -> Call:
     interpreter = Interpreter(model_path=str(file), num_threads=threads)
     wanted = interpreter.get_input_details()
     values = [_match(detail, inputs) for detail in wanted]
@@ -90,7 +101,7 @@ def _match(detail: Mapping[str, Any], inputs: Mapping[str, Array]) -> Array:
     )
 
 
-def compare(before: Call, after: Call, repeats: int) -> tuple[Array, Array]:
+def compare(before: Call, after: Call, repeats: int) -> Seconds:
     """Seconds of each call, [repeats] each, alternating which goes first."""
     for _ in range(WARM_UP_CALLS):
         before()

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from workers.exports.formats import write
-from workers.measure.latency import compare, figure, keras_call, litert_call, probe, speed_up
+from workers.measure.latency import (
+    WARM_UP_CALLS,
+    compare,
+    figure,
+    keras_call,
+    litert_call,
+    probe,
+    speed_up,
+)
 
 
 def test_speed_up_is_the_median_of_pairs_with_an_interval() -> None:
@@ -30,7 +38,7 @@ def test_equal_models_are_equally_fast_whatever_the_drift() -> None:
 def test_calls_alternate_and_percentiles_are_milliseconds() -> None:
     order = []
     before, after = compare(lambda: order.append("b"), lambda: order.append("a"), 4)
-    assert "".join(order[6:]) == "baabbaab"
+    assert "".join(order[2 * WARM_UP_CALLS :]) == "baabbaab"
     assert len(before) == len(after) == 4
     assert figure("keras", 1, 1, np.array([0.001, 0.002, 0.003])).p50_ms == pytest.approx(2.0)
 
