@@ -10,6 +10,7 @@ from celery import signals
 from app.adapters.queue import TASK_NAMES, celery_app
 from app.logs import configure
 from app.settings import Settings
+from workers.spare import sweep_folders
 from workers.tasks import Doorway
 
 settings = Settings()
@@ -36,6 +37,13 @@ def _start(**_: Any) -> None:
 def _stop(**_: Any) -> None:
     if _doorway is not None:
         _doorway.close()
+
+
+@signals.worker_init.connect
+def _begin(**_: Any) -> None:
+    # Process ids repeat in containers: a killed namesake's file would silence this worker.
+    _drain_file.unlink(missing_ok=True)
+    sweep_folders()
 
 
 @signals.worker_shutting_down.connect

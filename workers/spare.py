@@ -17,11 +17,32 @@ PROGRAM = (sys.executable, "-I", "-m", "workers.child")
 """Isolated: neither the environment nor the current folder adds modules."""
 
 
+FOLDER_PREFIX = "secateur-job-"
+
+
+def sweep_folders() -> None:
+    """Delete what workers left behind that were killed: folders whose process is gone."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*-*"):
+        owner = folder.name.removeprefix(FOLDER_PREFIX).split("-")[0]
+        if owner.isdigit() and not _runs(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 class Child:
     """One child process and its folder; the parent's end of the pipes."""
 
     def __init__(self, limits: Limits, program: tuple[str, ...] = PROGRAM) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="secateur-job-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
         self.out = self.folder / "out"
         self.scratch = self.folder / "scratch"
         self.log = self.folder / "log.txt"

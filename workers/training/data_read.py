@@ -12,7 +12,8 @@ from app.domain.errors import InvalidDataset
 from app.intake.datasets import open_archive
 from app.intake.images import COLOR_MODES, STORED_CHANNELS, list_images, opened
 from app.intake.npz import array_slots
-from app.intake.tables import open_table, to_numbers, to_texts
+from app.intake.table_files import open_table
+from app.intake.tables import to_numbers, to_texts
 
 Array = np.ndarray[Any, Any]
 

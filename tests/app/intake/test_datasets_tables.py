@@ -10,7 +10,7 @@ import pytest
 
 from app.domain.dataset import DatasetInfo, DatasetOptions
 from app.domain.errors import InvalidDataset
-from app.intake import tables
+from app.intake import table_files, tables
 from app.intake.datasets import inspect_dataset
 
 ROWS = "a,b,ok,label\n1,0.5,true,cat\n2,1.5,false,dog\n3,2,TRUE,cat\n"
@@ -74,7 +74,7 @@ def test_a_csv_column_is_what_fits_all_of_its_values(
     label_range: Any, dtype: str, block_bytes: int,
 ) -> None:  # fmt: skip
     # Blocks of a row or two: the type must not depend on where a block ends.
-    monkeypatch.setattr(tables, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(table_files, "BLOCK_BYTES", block_bytes)
     text = "a,label\n" + "".join(f"{row},{value}\n" for row, value in enumerate(target))
     info = inspect(write(tmp_path, text))
     assert (info.classes, info.label_range) == (classes, label_range)
@@ -165,10 +165,10 @@ def test_refuses_a_target_that_names_rows(tmp_path: Path, monkeypatch: pytest.Mo
 def test_refuses_more_rows_than_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Any
 ) -> None:
-    monkeypatch.setattr(tables, "MAX_ROWS", 2)
+    monkeypatch.setattr(table_files, "MAX_ROWS", 2)
     assert "at most 2 rows" in refusal(write(tmp_path, content)).detail
 
 
 def test_a_file_that_is_gone_is_not_the_users_fault(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        tables.open_table(tmp_path / "gone.csv", "csv")
+        table_files.open_table(tmp_path / "gone.csv", "csv")

@@ -14,7 +14,7 @@ from PIL import Image
 from app.domain.dataset import DatasetOptions
 from app.domain.errors import DatasetMismatch, InvalidDataset
 from app.domain.model import ModelInfo, TensorInfo
-from app.intake import tables
+from app.intake import table_files
 from app.intake.datasets import inspect_dataset
 from workers.training.data import Data, Samples, load_data
 
@@ -161,8 +161,8 @@ def test_whole_numbers_too_large_for_labels_are_quantities(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
-    monkeypatch.setattr(tables, "BLOCK_BYTES", 64)
-    monkeypatch.setattr(tables, "BATCH_CELLS", 16)
+    monkeypatch.setattr(table_files, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(table_files, "BATCH_CELLS", 16)
     path = tmp_path / f"table.{ending}"
     count = 40
     names = [("no", "yes")[row % 2] for row in range(count)]

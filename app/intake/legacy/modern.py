@@ -8,7 +8,7 @@ that is a list. With a module beside every class it reads them the new way, whic
 from typing import Any
 
 from app.intake.config import Config
-from app.intake.legacy_notes import Notes
+from app.intake.legacy.notes import Notes
 
 _FUNCTIONS = frozenset(
     [

@@ -3,12 +3,12 @@
 from typing import Any
 
 from app.domain.errors import InvalidModel
-from app.intake import legacy_gates
 from app.intake.config import Config
-from app.intake.legacy_layers import class_of, layer_config, safe_name
-from app.intake.legacy_nodes import Wiring, call, references
-from app.intake.legacy_notes import Notes, Step, refuse
-from app.intake.legacy_ops import as_layer
+from app.intake.legacy import gates as legacy_gates
+from app.intake.legacy.layers import class_of, layer_config, safe_name
+from app.intake.legacy.nodes import Wiring, call, references
+from app.intake.legacy.notes import Notes, Step, refuse
+from app.intake.legacy.ops import as_layer
 from app.intake.refusals import KNOWN_LAYERS, REASONS, WRAPPED, check_class
 
 _MODELS = ("Functional", "Model", "Sequential")

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from app.intake.config import Config
-from app.intake.legacy_notes import Notes, refuse
+from app.intake.legacy.notes import Notes, refuse
 
 ANY = object()
 """The setting may have any value: it changes nothing that is computed."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from app.intake.config import Config
-from app.intake.legacy_notes import Notes, Scaling, Step, refuse
+from app.intake.legacy.notes import Notes, Scaling, Step, refuse
 
 NAME = "hard_sigmoid"
 FACTOR = 1.2

@@ -6,7 +6,7 @@ The two agree where all inputs carry the same mask, or none does.
 """
 
 from app.intake.config import Graph, Layer
-from app.intake.legacy_notes import refuse
+from app.intake.legacy.notes import refuse
 
 Masks = dict[tuple[str, int], frozenset[str]]
 

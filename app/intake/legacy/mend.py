@@ -19,11 +19,11 @@ from app.domain.model import Mend
 from app.intake import archive, hdf5
 from app.intake.archive import SAVE_ADVICE, KerasArchive
 from app.intake.config import Config, parse_graph, parse_json
-from app.intake.legacy_config import translate_model
-from app.intake.legacy_masks import check_masks
-from app.intake.legacy_modern import with_modules
-from app.intake.legacy_notes import Notes, Scaling
-from app.intake.legacy_weights import lay_out, scale_archive, scale_hdf5
+from app.intake.legacy.config import translate_model
+from app.intake.legacy.masks import check_masks
+from app.intake.legacy.modern import with_modules
+from app.intake.legacy.notes import Notes, Scaling
+from app.intake.legacy.weights import lay_out, scale_archive, scale_hdf5
 
 TARGET_VERSION = "3.15.1"
 """What mended files say that they were written by, so that they are not mended twice."""

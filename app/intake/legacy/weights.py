@@ -7,8 +7,8 @@ import numpy as np
 from app.intake import hdf5
 from app.intake.compile_config import snake_case
 from app.intake.config import MODEL_CLASSES, Graph, Layer, parse_graph
-from app.intake.legacy_layers import safe_name
-from app.intake.legacy_notes import Scaling, Step, refuse
+from app.intake.legacy.layers import safe_name
+from app.intake.legacy.notes import Scaling, Step, refuse
 from app.intake.variables import (
     Variable,
     counted_names,

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from app.intake.config import Config
-from app.intake.legacy_notes import Notes
+from app.intake.legacy.notes import Notes
 
 _ACTIVATIONS: Mapping[str, str] = MappingProxyType(
     {

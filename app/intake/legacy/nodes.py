@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.intake.config import Config
-from app.intake.legacy_layers import CONV_RECURRENT, RECURRENT, safe_name
-from app.intake.legacy_notes import refuse
+from app.intake.legacy.layers import CONV_RECURRENT, RECURRENT, safe_name
+from app.intake.legacy.notes import refuse
 
 _TAKES_STATE = RECURRENT | CONV_RECURRENT | {"Bidirectional"}
 
