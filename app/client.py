@@ -31,6 +31,11 @@ class Client:
     """
 
     def __init__(self, url: str) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise RequestFailed(
+                f"The address {url!r} must begin with http:// or https://, as in "
+                "http://127.0.0.1:8000."
+            )
         self._http = httpx.Client(base_url=url, timeout=httpx.Timeout(30.0, read=120.0))
         self.url = url
 
@@ -92,18 +97,24 @@ class Client:
         to.parent.mkdir(parents=True, exist_ok=True)
         part = to.with_name(to.name + ".part")
         digest = hashlib.sha256()
-        with self._http.stream("GET", f"/v1/jobs/{id_}/artifacts/{name}") as answer:
-            if answer.is_error:
-                answer.read()
-                raise _failed(answer)
-            with part.open("wb") as file:
-                for chunk in answer.iter_bytes(CHUNK):
-                    digest.update(chunk)
-                    file.write(chunk)
-        if answer.headers["etag"].strip('"') != digest.hexdigest():
-            part.unlink()
-            raise RequestFailed(f"The download of {name} was damaged on the way; try again.")
-        part.replace(to)
+        try:
+            with self._http.stream("GET", f"/v1/jobs/{id_}/artifacts/{name}") as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise _failed(answer)
+                with part.open("wb") as file:
+                    for chunk in answer.iter_bytes(CHUNK):
+                        digest.update(chunk)
+                        file.write(chunk)
+            if answer.headers.get("etag", "").strip('"') != digest.hexdigest():
+                raise RequestFailed(f"The download of {name} was damaged on the way; try again.")
+            part.replace(to)
+        except httpx.TransportError as error:
+            raise RequestFailed(
+                f"The download of {name} broke off ({type(error).__name__}: {error}); try again."
+            ) from error
+        finally:
+            part.unlink(missing_ok=True)
         return to
 
     def _send(self, method: str, route: str, **request: Any) -> httpx.Response:

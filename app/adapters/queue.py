@@ -42,13 +42,20 @@ def celery_app(broker_url: str, name: str = "secateur") -> Celery:
     return app
 
 
+def redis_url(broker_url: str) -> str:
+    """Celery's URL as redis-py spells it; only Unix sockets differ."""
+    if not broker_url.startswith("redis+socket://"):
+        return broker_url
+    return broker_url.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=")
+
+
 class CeleryQueue:
     """`app.domain.ports.Queue` over Celery."""
 
     def __init__(self, broker_url: str) -> None:
         self._celery = celery_app(broker_url)
         self._redis: Any = redis.Redis.from_url(
-            broker_url.replace("redis+socket://", "unix://").replace("?virtual_host=", "?db="),
+            redis_url(broker_url),
             socket_timeout=2,
             socket_connect_timeout=2,
         )

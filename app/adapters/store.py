@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterator
@@ -72,7 +73,7 @@ class FolderStore:
 
     def _path(self, key: str) -> Path:
         path = self.root / key
-        if not path.is_relative_to(self.root) or ".." in path.parts:
+        if not path.is_relative_to(self.root) or ".." in path.parts or path == self.root:
             raise InternalError(f"Store key {key!r} leaves the store; this is a defect.")
         return path
 
@@ -84,8 +85,12 @@ class FolderStore:
         """Copy a file in under a key of the caller's."""
         writer = self.writer()
         try:
-            # A job's process wrote this file: never follow a link out of its folder.
-            with os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            # A job's process wrote this file: never follow a link out of its folder, and never
+            # wait for a pipe that nobody writes to.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+            with os.fdopen(os.open(source, flags), "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise InternalError(f"{source.name} is no regular file.")
                 while data := file.read(CHUNK):
                     writer.write(data)
             self._path(key)
@@ -128,17 +133,36 @@ class FolderStore:
 
     def content_keys(self, older_than_seconds: float) -> Iterator[str]:
         """Keys of content-addressed files last written before then."""
-        horizon = time.time() - older_than_seconds
         for path in (self.root / "blobs").glob("*/*"):
-            if path.stat().st_mtime < horizon:
+            if _older(path, older_than_seconds):
                 yield str(path.relative_to(self.root))
+
+    def delete_old(self, key: str, older_than_seconds: float) -> bool:
+        """Forget a key, unless it has been written again since it was listed."""
+        aside = self.root / "tmp" / uuid.uuid4().hex
+        try:
+            # Out of the way first: a write from now on makes a file of its own.
+            self._path(key).rename(aside)
+        except FileNotFoundError:
+            return False
+        if not _older(aside, older_than_seconds):
+            aside.rename(self._path(key))
+            return False
+        aside.unlink()
+        return True
 
     def sweep_temporary(self, older_than_seconds: float) -> None:
         """Delete what interrupted writes left behind."""
-        horizon = time.time() - older_than_seconds
         for path in (self.root / "tmp").iterdir():
-            if path.stat().st_mtime < horizon:
+            if _older(path, older_than_seconds):
                 path.unlink(missing_ok=True)
+
+
+def _older(path: Path, seconds: float) -> bool:
+    try:
+        return path.stat().st_mtime < time.time() - seconds
+    except FileNotFoundError:
+        return False  # Another reaper was faster, or the write was committed.
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,11 +7,11 @@ from fastapi.responses import Response
 
 from app.api.context import Ctx
 from app.api.downloads import download
-from app.api.forms import JobId
+from app.api.forms import FileName, JobId
 from app.api.problems import responses
 from app.domain.base import Record
 
-router = APIRouter(prefix="/v1", tags=["jobs"], responses=responses(422))
+router = APIRouter(prefix="/v1", tags=["jobs"], responses=responses(422, 503))
 
 
 class ArtifactResource(Record):
@@ -56,13 +56,13 @@ FILE: dict[int | str, dict[str, Any]] = {
     response_class=Response,
     responses=responses(404, 416) | FILE,
 )
-def get_artifact(request: Request, ctx: Ctx, job_id: JobId, name: str) -> Response:
+def get_artifact(request: Request, ctx: Ctx, job_id: JobId, name: FileName) -> Response:
     """With Range, ETag (the SHA-256) and Repr-Digest: model.keras, metrics.json, report.html, …"""
     ctx.examples.ensure(job_id)
     return download(request, ctx.store, ctx.jobs.artifact(job_id, name))
 
 
 @router.head("/jobs/{job_id}/artifacts/{name}", include_in_schema=False)
-def head_artifact(request: Request, ctx: Ctx, job_id: JobId, name: str) -> Response:
+def head_artifact(request: Request, ctx: Ctx, job_id: JobId, name: FileName) -> Response:
     """Headers of the download."""
     return download(request, ctx.store, ctx.jobs.artifact(job_id, name))

@@ -8,6 +8,7 @@ from fastapi import Depends, Header, Query, Request
 from app.adapters.database import Database
 from app.adapters.queue import CeleryQueue
 from app.adapters.store import FolderStore
+from app.domain.base import Text
 from app.services.examples import Examples
 from app.services.jobs import Jobs
 from app.services.uploads import Uploads
@@ -61,7 +62,7 @@ IdempotencyKey = Annotated[
 ]
 Limit = Annotated[int, Query(ge=1, le=200, description="Items per page.")]
 Cursor = Annotated[
-    str | None,
+    Text | None,
     Query(
         max_length=64,
         description="`next_cursor` of the page before; left out for the first.",

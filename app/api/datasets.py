@@ -16,7 +16,7 @@ from app.domain.dataset import DatasetOptions
 from app.domain.errors import InvalidDataset
 from app.services.resources import DatasetResource
 
-router = APIRouter(prefix="/v1", responses=responses(422))
+router = APIRouter(prefix="/v1", responses=responses(422, 503))
 
 
 @router.post(
@@ -25,7 +25,7 @@ router = APIRouter(prefix="/v1", responses=responses(422))
     status_code=201,
     response_model=DatasetResource,
     summary="Upload a data set",
-    responses=responses(409, 413, 503),
+    responses=responses(409, 413),
     openapi_extra=form(
         "An .npz, .csv or .parquet file, or a .zip of images in class folders.",
         options={
@@ -59,11 +59,6 @@ async def upload_dataset(request: Request, ctx: Ctx, key: IdempotencyKey = None)
 def _options(text: str) -> DatasetOptions:
     try:
         return DatasetOptions.model_validate(json.loads(text or "{}"))
-    except json.JSONDecodeError as error:
-        raise InvalidDataset(
-            f'options is not valid JSON ({error}); for example {{"target": "species"}}.',
-            field="options",
-        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(["options", *map(str, first["loc"])])
@@ -73,6 +68,11 @@ def _options(text: str) -> DatasetOptions:
             else first["msg"]
         )
         raise InvalidDataset(f"{field}: {said}.", field=field) from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidDataset(
+            f'options is not valid JSON ({error}); for example {{"target": "species"}}.',
+            field="options",
+        ) from error
 
 
 @router.get("/datasets", tags=["datasets"], summary="List data sets")

@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
+from app.api.problems import problem_response
 from app.domain.errors import InternalError, RangeNotSatisfiable
 from app.domain.job import ArtifactFile
 from app.domain.ports import Store
 
-RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 def download(request: Request, store: Store, file: ArtifactFile) -> Response:
-    """The response to GET or HEAD of a file. Raises `RangeNotSatisfiable`."""
+    """The response to GET or HEAD of a file."""
     etag = f'"{file.sha256}"'
     digest = base64.b64encode(bytes.fromhex(file.sha256)).decode()
     headers = {
@@ -38,7 +39,11 @@ def download(request: Request, store: Store, file: ArtifactFile) -> Response:
     asked = request.headers.get("range", "")
     if request.headers.get("if-range", etag) != etag:
         asked = ""  # The client's part is of another file: send this one whole.
-    if (bounds := _bounds(asked, file.bytes)) is not None:
+    try:
+        bounds = _bounds(asked, file.bytes)
+    except RangeNotSatisfiable as error:
+        return problem_response(request, error, {"Content-Range": f"bytes */{file.bytes}"})
+    if bounds is not None:
         start, end = bounds
         status = 206
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.bytes}"

@@ -1,6 +1,7 @@
 """/v1/jobs/{id}/events"""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -17,10 +18,12 @@ from app.domain.errors import InvalidParameter
 from app.domain.job import Event
 from app.services import events
 
-router = APIRouter(prefix="/v1", tags=["jobs"], responses=responses(422))
+router = APIRouter(prefix="/v1", tags=["jobs"], responses=responses(422, 503))
 
 POLL_SECONDS = 0.3
 PING_SECONDS = 10.0
+DIGITS = 15
+NUMBER = re.compile(rf"[0-9]{{1,{DIGITS}}}")
 RETRY_MILLISECONDS = 1000
 
 
@@ -48,18 +51,21 @@ async def follow_job(
     request: Request,
     ctx: Ctx,
     job_id: JobId,
-    after: Annotated[int, Query(ge=0, description="Only events with a higher id.")] = 0,
+    after: Annotated[
+        int, Query(ge=0, lt=10**DIGITS, description="Only events with a higher id.")
+    ] = 0,
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
 ) -> Any:
     """What happens to the job, as it happens; the stream ends with the job.
 
     A client that was cut off reconnects with `Last-Event-ID` (browsers do so by themselves) or
-    `?after=`, and misses nothing. Kinds: queued, running, phase, cut, epoch, progress,
-    checkpoint, note, cancel_requested, and the way it ended.
+    `?after=`, and misses nothing. Kinds: queued, running, phase, cut, epoch, evaluation,
+    progress, checkpoint, note, cancel_requested, and the way it ended.
     """
     await to_thread.run_sync(ctx.examples.ensure, job_id)
     last = max(after, _number(last_event_id))
-    if "application/json" in request.headers.get("accept", ""):
+    accept = request.headers.get("accept", "")
+    if "application/json" in accept and "text/event-stream" not in accept:
         return await to_thread.run_sync(_json_page, ctx, job_id, last)
     await to_thread.run_sync(ctx.jobs.get, job_id)
     return StreamingResponse(
@@ -72,7 +78,7 @@ async def follow_job(
 def _number(last_event_id: str | None) -> int:
     if not last_event_id:
         return 0
-    if not last_event_id.isdigit() or len(last_event_id) > 15:
+    if not NUMBER.fullmatch(last_event_id):
         raise InvalidParameter(
             f"Last-Event-ID is {last_event_id[:40]!r}; expected the number of an event.",
             field="Last-Event-ID",

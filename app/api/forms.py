@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import Path, Query
 from fastapi.responses import JSONResponse
 
+from app.domain.base import Text
 from app.services.idempotency import Answer
 
 
@@ -41,8 +42,15 @@ def form(file: str, **fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-Filename = Annotated[str | None, Query(max_length=255, description="Only uploads of this name.")]
+def _named(example: str) -> Any:
+    """A path parameter whose example Swagger UI fills in: it ignores those of the schema."""
+    return Path(max_length=64, openapi_examples={example: {"value": example}})
+
+
+Filename = Annotated[Text | None, Query(max_length=255, description="Only uploads of this name.")]
 Sha256 = Annotated[str | None, Query(pattern="^[0-9a-f]{64}$", description="Only this content.")]
-ModelId = Annotated[str, Path(max_length=64, examples=["mdl_example"])]
-DatasetId = Annotated[str, Path(max_length=64, examples=["dts_example"])]
-JobId = Annotated[str, Path(max_length=64, examples=["job_example"])]
+ModelId = Annotated[Text, _named("mdl_example")]
+DatasetId = Annotated[Text, _named("dts_example")]
+JobId = Annotated[Text, _named("job_example")]
+FileName = Annotated[Text, _named("metrics.json")]
+Slug = Annotated[Text, _named("invalid-spec")]

@@ -1,11 +1,12 @@
 """/healthz, /readyz, /metrics, /problems"""
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app.api.context import Ctx
-from app.api.problems import status_of
+from app.api.forms import Slug
+from app.api.problems import responses, status_of
 from app.api.telemetry import refresh_gauges
 from app.domain.base import Record
 from app.domain.errors import NotFound, Unavailable, error_classes
@@ -53,7 +54,12 @@ def readyz(ctx: Ctx) -> Response:
     )
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=PlainTextResponse,
+    responses=responses(503),
+)
 def metrics(ctx: Ctx) -> Response:
     """Requests by route and status, jobs by status, age of the oldest queued job."""
     refresh_gauges(ctx.database)
@@ -71,8 +77,10 @@ class ProblemKind(Record):
     retryable: bool
 
 
-@router.get("/problems/{slug}", summary="What a kind of problem means")
-def problem_kind(request: Request, slug: str = Path(examples=["invalid-spec"])) -> ProblemKind:
+@router.get(
+    "/problems/{slug}", summary="What a kind of problem means", responses=responses(404, 422)
+)
+def problem_kind(request: Request, slug: Slug) -> ProblemKind:
     """The address in a problem's `type` answers here."""
     for cls in error_classes():
         if cls.slug == slug:

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Body, Query, Response
 from fastapi.responses import JSONResponse
 
@@ -9,12 +10,13 @@ from app.api.context import Ctx, Cursor, IdempotencyKey, Limit
 from app.api.forms import JobId, created
 from app.api.paging import Page, page
 from app.api.problems import responses
+from app.domain.base import Text
 from app.domain.job import Status
 from app.domain.metrics import Plan
 from app.domain.spec import PruningSpec
 from app.services.resources import JobResource
 
-router = APIRouter(prefix="/v1", tags=["jobs"], responses=responses(422))
+router = APIRouter(prefix="/v1", tags=["jobs"], responses=responses(422, 503))
 
 EXAMPLES: dict[str, Any] = {
     "half the units": {
@@ -60,7 +62,7 @@ Spec = Annotated[PruningSpec, Body(openapi_examples=EXAMPLES)]
     status_code=202,
     response_model=JobResource,
     summary="Prune a model",
-    responses=responses(409, 503),
+    responses=responses(409, 413),
 )
 def submit_job(ctx: Ctx, spec: Spec, key: IdempotencyKey = None) -> JSONResponse:
     """Queue a job. Poll it at its `Location`, or follow its events, until `done` is true."""
@@ -68,14 +70,14 @@ def submit_job(ctx: Ctx, spec: Spec, key: IdempotencyKey = None) -> JSONResponse
     return created(ctx.jobs.submit(spec, key))
 
 
-@router.post("/specs/validate", summary="Dry run of a job", responses=responses(503))
-def validate_spec(ctx: Ctx, spec: Spec) -> Plan:
+@router.post("/specs/validate", summary="Dry run of a job", responses=responses(413, 500))
+async def validate_spec(ctx: Ctx, spec: Spec) -> Plan:
     """What the first and last cut of this spec would remove, and the size it would leave.
 
     The same engine and the same rules as the job's, but nothing is queued, trained or kept.
     """
-    ctx.examples.ensure_named(spec)
-    return ctx.jobs.plan(spec)
+    await to_thread.run_sync(ctx.examples.ensure_named, spec)
+    return await ctx.jobs.plan(spec)
 
 
 @router.get("/jobs", summary="List jobs")
@@ -84,9 +86,9 @@ def list_jobs(
     limit: Limit = 50,
     cursor: Cursor = None,
     status: Annotated[Status | None, Query(description="Only jobs in this status.")] = None,
-    model: Annotated[str | None, Query(max_length=64, description="Only this model's.")] = None,
+    model: Annotated[Text | None, Query(max_length=64, description="Only this model's.")] = None,
     dataset: Annotated[
-        str | None, Query(max_length=64, description="Only this data set's.")
+        Text | None, Query(max_length=64, description="Only this data set's.")
     ] = None,
 ) -> Page[JobResource]:
     """Newest first."""
@@ -104,7 +106,7 @@ def get_job(ctx: Ctx, job_id: JobId) -> JobResource:
     "/jobs/{job_id}/cancel",
     status_code=202,
     summary="Cancel a job",
-    responses=responses(404, 409),
+    responses=responses(404, 409, 413),
 )
 def cancel_job(ctx: Ctx, job_id: JobId) -> JobResource:
     """A running job stops within two seconds, also in the middle of an epoch."""
@@ -116,7 +118,7 @@ def cancel_job(ctx: Ctx, job_id: JobId) -> JobResource:
     "/jobs/{job_id}/retry",
     status_code=202,
     summary="Run a failed or cancelled job again",
-    responses=responses(404, 409),
+    responses=responses(404, 409, 413),
 )
 def retry_job(ctx: Ctx, job_id: JobId) -> JobResource:
     """Fine-tuning goes on from the last checkpoint, where there is one."""

@@ -11,7 +11,7 @@ from app.api.paging import Page, page
 from app.api.problems import responses
 from app.services.resources import ModelResource
 
-router = APIRouter(prefix="/v1", responses=responses(422))
+router = APIRouter(prefix="/v1", responses=responses(422, 503))
 
 
 @router.post(
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1", responses=responses(422))
     status_code=201,
     response_model=ModelResource,
     summary="Upload a trained model",
-    responses=responses(409, 413, 503),
+    responses=responses(409, 413),
     openapi_extra=form("A .keras file, or a legacy .h5/.hdf5 file of Keras 2, with its weights."),
 )
 async def upload_model(request: Request, ctx: Ctx, key: IdempotencyKey = None) -> JSONResponse:

@@ -3,12 +3,13 @@
 Starlette's own form parser would write each upload to a temporary file first, and copy it.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from anyio import to_thread
 from fastapi import Request
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
@@ -18,6 +19,7 @@ from app.domain.ports import BlobWriter
 FIELD_LIMIT_BYTES = 64 * 1024
 FLUSH_BYTES = 1024 * 1024
 PART_LIMIT = 10
+LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass
@@ -61,9 +63,8 @@ class _Receiver:
 
     def on_header_end(self) -> None:
         """A header is complete."""
-        self._headers[self._header.decode("latin-1").lower()] = self._value.decode(
-            "utf-8", "replace"
-        )
+        # Latin-1 keeps every byte: what the bytes mean is known once the options are apart.
+        self._headers[self._header.decode("latin-1").lower()] = self._value.decode("latin-1")
         self._header.clear()
         self._value.clear()
 
@@ -74,8 +75,12 @@ class _Receiver:
         if self._name == "file":
             if self.filename is not None:
                 raise InvalidUpload("The form has two fields called file; send one.", field="file")
-            raw = options.get(b"filename", b"").decode("utf-8", "replace")
-            self.filename = raw.replace("\\", "/").rsplit("/", 1)[-1] or "upload"
+            if b"filename" not in options:
+                raise InvalidUpload(
+                    "The field file holds text and no file; with curl, mind the @: -F file=@FILE.",
+                    field="file",
+                )
+            self.filename = _filename(options[b"filename"])
         elif self._name not in self.allowed:
             known = ", ".join(sorted({"file", *self.allowed}))
             raise InvalidUpload(
@@ -128,18 +133,23 @@ async def receive(
             "on_end",
         )
     }
-    parser = MultipartParser(_boundary(request), callbacks)
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit_bytes + FIELD_LIMIT_BYTES * PART_LIMIT:
+    body_limit_bytes = limit_bytes + FIELD_LIMIT_BYTES * PART_LIMIT
+    if LENGTH.fullmatch(declared) and int(declared) > body_limit_bytes:
         raise _too_large(limit_bytes)
+    received = 0
     try:
+        parser = MultipartParser(_boundary(request), callbacks)
         async for chunk in request.stream():
+            received += len(chunk)
+            if received > body_limit_bytes:
+                raise _too_large(limit_bytes)  # Also for what follows the closing boundary.
             parser.write(chunk)
             if len(receiver.pending) >= FLUSH_BYTES:
                 await _flush(receiver, writer, limit_bytes)
         await _flush(receiver, writer, limit_bytes)
         parser.finalize()
-    except MultipartParseError as error:
+    except FormParserError as error:
         raise InvalidUpload(f"The multipart body is malformed: {error}.") from error
     except ClientDisconnect as error:
         raise InvalidUpload("The upload was cut off before its end.") from error
@@ -148,7 +158,7 @@ async def receive(
     if receiver.filename is None:
         raise InvalidUpload(
             "The form has no field called file: send the upload as multipart/form-data with a "
-            "file in the field file, as in curl -F file=@model.keras.",
+            "file in the field file, as in curl -F file=@FILE.",
             field="file",
         )
     if writer.bytes_written == 0:
@@ -160,13 +170,19 @@ async def receive(
     )
 
 
+def _filename(raw: bytes) -> str:
+    """The last part of a path that a browser sent, without what cannot be shown or stored."""
+    name = raw.decode("utf-8", "replace").replace("\\", "/").rsplit("/", 1)[-1]
+    return "".join(filter(str.isprintable, name)) or "upload"
+
+
 def _boundary(request: Request) -> bytes:
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
         raise InvalidUpload(
             "Expected a multipart/form-data body with a field called file, got content type "
-            f"{request.headers.get('content-type', 'none')!r}. With curl: -F file=@model.keras."
+            f"{request.headers.get('content-type', 'none')!r}. With curl: -F file=@FILE."
         )
     return boundary
 

@@ -1,8 +1,9 @@
 """Errors as RFC 9457 problems: one table, one place."""
 
+from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -24,6 +25,8 @@ STATUS: dict[type[SecateurError], int] = {
     errors.RangeNotSatisfiable: 416,
     errors.Unavailable: 503,
     errors.EngineRefusal: 422,
+    errors.OutOfMemory: 422,
+    errors.TimeLimitReached: 422,
     errors.JobError: 500,
 }
 """The nearest ancestor in this table gives the status."""
@@ -34,10 +37,28 @@ MEANING = {
     413: "The upload is over the limit.",
     416: "The range cannot be satisfied.",
     422: "The request is not valid; `detail` and `field` say why.",
+    500: "Secateur failed, or the process that ran the model; the log has the reason.",
     503: "The broker, the database or a worker does not answer; try again.",
 }
 
-log = structlog.get_logger(__name__)
+SHARES = frozenset({"remove", "keep", "max_remove"})
+EXAMPLES = {
+    "model": '"mdl_example"',
+    "dataset": '"dts_example"',
+    "prune": '{"target": {"kind": "fraction", "remove": 0.5}}',
+    "prune.target": '{"kind": "fraction", "remove": 0.5}',
+    "prune.granularity": '{"kind": "channel"}',
+    "prune.criterion": '{"kind": "magnitude"}',
+    "schedule": '{"kind": "one_shot"}',
+    "fine_tune": '{"epochs": 10}',
+}
+FINDINGS = 50
+"""No more are listed: a request must not be answered by a hundred times its size."""
+
+UNREADABLE = InvalidSpec(
+    "The body is not JSON that can be read: it is not UTF-8, is nested too deeply, or holds a "
+    "number of thousands of digits."
+)
 
 
 def status_of(error: type[SecateurError]) -> int:
@@ -62,10 +83,14 @@ def problem_response(
 ) -> JSONResponse:
     """An error as the client sees it."""
     status = status_of(type(error))
-    body = error.as_problem() | {"status": status, "instance": request.url.path}
+    body = error.as_problem() | {"status": status, "instance": _instance(request)}
     if isinstance(error, errors.Unavailable):
         headers = {"Retry-After": "2"} | (headers or {})
     return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
+
+
+def _instance(request: Request) -> str:
+    return quote(request.url.path)
 
 
 def field_path(location: tuple[Any, ...], body: Any) -> str:
@@ -93,20 +118,27 @@ def field_path(location: tuple[Any, ...], body: Any) -> str:
 def _validation(error: RequestValidationError) -> SecateurError:
     findings = []
     in_body = False
-    for finding in error.errors():
+    if isinstance(error.body, bytes):
+        return InvalidSpec(
+            "The body is not declared as JSON: send it with Content-Type: application/json."
+        )
+    found = _without_echoes(error.errors())
+    total = len(found)
+    for finding in found[:FINDINGS]:
         where, *rest = finding["loc"]
         in_body = in_body or where == "body"
         path = field_path(tuple(rest), error.body) if where == "body" else ".".join(map(str, rest))
-        said = str(finding["msg"]).removeprefix("Value error, ")
+        said = _said(finding, path)
+        context = finding.get("ctx", {})
         if finding["type"] == "json_invalid":
-            path, said = "", f"the body is not valid JSON: {finding['ctx']['error']}"
-        elif finding["type"] not in ("value_error", "missing", "extra_forbidden"):
-            said += f"; got {_short(finding.get('input'))}"
-        if finding["type"] == "extra_forbidden":
-            said = "there is no such field"
+            path = ""
+        elif finding["type"] == "wrong":
+            path = f"{path}.{context['field']}" if path else str(context["field"])
         findings.append({"field": path, "detail": said})
     first = findings[0]
-    more = f" ({len(findings) - 1} more under errors)" if len(findings) > 1 else ""
+    more = f" ({total - 1} more under errors)" if 1 < total <= FINDINGS else ""
+    if total > FINDINGS:
+        more = f" ({total - 1} more, the first {FINDINGS} under errors)"
     at = f"{first['field']}: " if first["field"] else ""
     kind = InvalidSpec if in_body else InvalidParameter
     return kind(
@@ -116,13 +148,59 @@ def _validation(error: RequestValidationError) -> SecateurError:
     )
 
 
+def _without_echoes(found: Sequence[Any]) -> list[Any]:
+    """Pydantic also counts a list whose items were refused as too short."""
+    inner = {finding["loc"][:-1] for finding in found}
+    return [f for f in found if f["type"] != "too_short" or f["loc"] not in inner]
+
+
+def _said(finding: Any, path: str) -> str:
+    """What is wrong, in the words of the API rather than of the library."""
+    context, got = finding.get("ctx", {}), f"got {_short(finding.get('input'))}"
+    match finding["type"]:
+        case "json_invalid":
+            return f"the body is not valid JSON: {context['error']}"
+        case "extra_forbidden":
+            return "there is no such field"
+        case "missing":
+            example = EXAMPLES.get(path)
+            return "this field is missing" + (f"; for example {example}" if example else "")
+        case "union_tag_invalid":
+            return f"there is no {context['tag']!r} here; there are {context['expected_tags']}"
+        case "union_tag_not_found" | "model_attributes_type":
+            example = EXAMPLES.get(path, '{"kind": …}')
+            return f"expected an object such as {example}; {got}"
+        case "string_pattern_mismatch" if path in ("model", "dataset"):
+            return f"expected the id that uploading answered with, such as {EXAMPLES[path]}; {got}"
+        case "less_than" | "greater_than" if path.rsplit(".", 1)[-1] in SHARES:
+            return f"a share is a fraction between 0 and 1, not a percent; {got}"
+        case "value_error" | "wrong":
+            return str(finding["msg"]).removeprefix("Value error, ")
+        case _:
+            return f"{finding['msg']}; {got}"
+
+
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 
 def install(app: FastAPI) -> None:
-    """Register the handlers."""
+    """Register the handlers, and describe errors as they are sent."""
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = describe()
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                for response in operation["responses"].values():
+                    content = response.get("content", {})
+                    # FastAPI adds the route's own media type beside the problem's.
+                    if MEDIA_TYPE in content:
+                        response["content"] = {MEDIA_TYPE: content[MEDIA_TYPE]}
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
     @app.exception_handler(SecateurError)
     async def _secateur(request: Request, error: SecateurError) -> JSONResponse:
@@ -134,25 +212,18 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:
+            # FastAPI's answer to all that Python's parser refuses with anything but a JSON error.
+            return problem_response(request, UNREADABLE)
+        path = _instance(request)
         body = {
             "type": "about:blank",
             "title": str(error.detail),
             "status": error.status_code,
-            "detail": f"{request.method} {request.url.path}: {error.detail}. "
+            "detail": f"{request.method} {path}: {error.detail}. "
             "The API's endpoints are described at /docs.",
-            "instance": request.url.path,
+            "instance": path,
             "fault": "client" if error.status_code < 500 else "service",
             "retryable": False,
         }
         return JSONResponse(body, error.status_code, error.headers, media_type=MEDIA_TYPE)
-
-    @app.exception_handler(Exception)
-    async def _defect(request: Request, error: Exception) -> JSONResponse:
-        log.error("unhandled", path=request.url.path, exc_info=error)
-        return problem_response(
-            request,
-            errors.InternalError(
-                "Secateur failed to answer this request; the log has the reason under the "
-                "request id in the X-Request-ID header."
-            ),
-        )

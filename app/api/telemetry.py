@@ -7,10 +7,13 @@ from typing import Any
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 from sqlalchemy import func, select
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
 from app.adapters.database import Database, JobRow
+from app.api.problems import problem_response
+from app.domain.errors import InternalError
 from app.domain.job import Status
 
 REQUESTS = Counter("secateur_http_requests_total", "Requests", ["method", "route", "status"])
@@ -24,7 +27,12 @@ JOBS = Gauge("secateur_jobs", "Jobs in the database", ["status"])
 OLDEST = Gauge("secateur_queue_oldest_seconds", "Age of the oldest queued job")
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+DEFECT = InternalError(
+    "Secateur failed to answer this request; the log has the reason under the request id in the "
+    "X-Request-ID header."
+)
 QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 log = structlog.get_logger("app.access")
 
@@ -42,7 +50,7 @@ class Telemetry:
             return
         given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
         request_id = given if REQUEST_ID.fullmatch(given) else f"req_{ULID()}"
-        status = 500
+        status = 0
         started = time.perf_counter()
 
         async def tell(message: Message) -> None:
@@ -59,15 +67,22 @@ class Telemetry:
         structlog.contextvars.bind_contextvars(request=request_id)
         try:
             await self.app(scope, receive, tell)
+        except Exception:
+            log.exception("unhandled", path=scope["path"])
+            if status:
+                raise  # Half an answer is out: only a broken connection can say so.
+            await problem_response(Request(scope), DEFECT)(scope, receive, tell)
         finally:
-            self._note(scope, status, time.perf_counter() - started)
+            self._note(scope, status or 500, time.perf_counter() - started)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route: Any = scope.get("route")
-        # Unknown paths share one label: a scanner must not grow the metrics without bound.
+        # Unknown paths and methods share one label: a scanner must not grow the metrics without
+        # bound.
         template = getattr(route, "path", None) or "other"
-        REQUESTS.labels(scope["method"], template, str(status)).inc()
-        SECONDS.labels(scope["method"], template).observe(seconds)
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        REQUESTS.labels(method, template, str(status)).inc()
+        SECONDS.labels(method, template).observe(seconds)
         if scope["path"] not in QUIET:
             log.info(
                 "request",

@@ -103,6 +103,5 @@ class Reaper:
                     )
                 )
             )
-        if not used:
-            self.store.delete(key)
+        if not used and self.store.delete_old(key, self.settings.blob_grace_seconds):
             log.info("blob_swept", key=key)

@@ -1,23 +1,25 @@
 """Jobs: submit, watch, cancel, retry, delete; and the dry run."""
 
+import asyncio
 import fnmatch
 import time
 from typing import Any
 
-from sqlalchemy import func, select, update
+from anyio import to_thread
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.adapters.database import ArtifactRow, Database, DatasetRow, JobRow, ModelRow
 from app.adapters.store import FolderStore
 from app.domain.dataset import DatasetInfo
-from app.domain.errors import InvalidSpec, NotFound, Unavailable, WrongState
+from app.domain.errors import DatasetMismatch, InvalidSpec, NotFound, Unavailable, WrongState
 from app.domain.ids import new_id
 from app.domain.job import ENDED, ArtifactFile, JobKind, Status
 from app.domain.metrics import Plan
 from app.domain.model import ModelInfo
 from app.domain.ports import Queue
 from app.domain.spec import PruningSpec
-from app.intake.fit import check_fit
+from app.intake.fit import check_objective
 from app.services import events
 from app.services.dispatch import dispatch
 from app.services.errors import from_problem
@@ -109,43 +111,48 @@ class Jobs:
             )
 
     # --- dry run ---------------------------------------------------------------------------
-    def plan(self, spec: PruningSpec) -> Plan:
+    async def plan(self, spec: PruningSpec) -> Plan:
         """What the job would cut. Raises what `submit` raises, `EngineRefusal`, `Unavailable`.
 
         The engine answers it, in a confined process of the workers' quick queue: the API itself
-        never loads a model.
+        never loads a model. Waiting holds no thread: other requests need them.
         """
-        self._check_limit(spec)
-        with self.database.write() as session:
-            check_references(session, spec)
-            row = self._insert(session, spec, "plan", attempts=2)
-        dispatch(self.database, self.queue, "plan", row.id)
+        id_ = await to_thread.run_sync(self._begin_plan, spec)
         deadline = time.monotonic() + self.settings.plan_timeout_seconds
         while time.monotonic() < deadline:
-            with self.database.read() as session:
-                state, result, error = session.execute(
-                    select(JobRow.state, JobRow.result, JobRow.error).where(JobRow.id == row.id)
-                ).one()
-            if state == Status.SUCCEEDED:
-                return Plan.model_validate(result)
-            if state == Status.FAILED:
-                raise from_problem(error)
-            time.sleep(PLAN_POLL_SECONDS)
-        self._abandon(row.id)
+            if (plan := await to_thread.run_sync(self._plan_of, id_)) is not None:
+                return plan
+            await asyncio.sleep(PLAN_POLL_SECONDS)
+        await to_thread.run_sync(self._abandon, id_)
         raise Unavailable(
             "No worker was free to make the plan within "
             f"{self.settings.plan_timeout_seconds:g} s. Try again, or submit the job: it waits "
             "in the queue."
         )
 
-    def _abandon(self, id_: str) -> None:
+    def _begin_plan(self, spec: PruningSpec) -> str:
+        self._check_limit(spec)
         with self.database.write() as session:
-            session.execute(
-                update(JobRow)
-                .where(JobRow.id == id_, JobRow.state.not_in(ENDED))
-                .values(cancel_requested=True)
-                .execution_options(synchronize_session=False)
-            )
+            check_references(session, spec)
+            row = self._insert(session, spec, "plan", attempts=2)
+        dispatch(self.database, self.queue, "plan", row.id)
+        return row.id
+
+    def _plan_of(self, id_: str) -> Plan | None:
+        with self.database.read() as session:
+            state, result, error = session.execute(
+                select(JobRow.state, JobRow.result, JobRow.error).where(JobRow.id == id_)
+            ).one()
+        if state == Status.FAILED:
+            raise from_problem(error)
+        return Plan.model_validate(result) if state == Status.SUCCEEDED else None
+
+    def _abandon(self, id_: str) -> None:
+        # A plan that nobody waits for would otherwise keep its model in use for good.
+        with self.database.write() as session:
+            row = session.get(JobRow, id_, with_for_update=True)
+            if row is not None:
+                _stop(session, row)
 
     # --- read ------------------------------------------------------------------------------
     def get(self, id_: str) -> JobResource:
@@ -220,16 +227,7 @@ class Jobs:
                     f"Job {id_} has already {row.state}; only a queued or running job can be "
                     "cancelled."
                 )
-            if row.state == Status.QUEUED:
-                row.state = Status.CANCELLED
-                row.finished_at = session.scalar(select(func.clock()))
-                row.cancel_requested = True
-                session.flush()
-                events.record(session, id_, "cancelled", {})
-            elif row.state == Status.RUNNING and not row.cancel_requested:
-                row.cancel_requested = True
-                session.flush()
-                events.record(session, id_, "cancel_requested", {})
+            _stop(session, row)
             session.refresh(row)
             return job_resource(row)
 
@@ -245,6 +243,8 @@ class Jobs:
                 raise WrongState(
                     f"Job {id_} has succeeded; submit its spec as a new job to run it again."
                 )
+            if row.state == Status.RUNNING and row.cancel_requested:
+                raise WrongState(f"Job {id_} is being cancelled; retry it once it has ended.")
             if row.state in (Status.FAILED, Status.CANCELLED):
                 check_references(session, PruningSpec.model_validate(row.spec))
                 row.state = Status.QUEUED
@@ -297,7 +297,12 @@ def check_references(session: Session, spec: PruningSpec) -> None:
             "the id that it answers with.",
             field="dataset",
         )
-    check_fit(info, DatasetInfo.model_validate(dataset.info))
+    try:
+        check_objective(info, DatasetInfo.model_validate(dataset.info), spec)
+    except DatasetMismatch as mismatch:
+        raise DatasetMismatch(
+            mismatch.detail, field=mismatch.field or "dataset", errors=mismatch.errors
+        ) from mismatch
 
 
 def _found(session: Session, id_: str, lock: bool = False) -> JobRow:
@@ -307,6 +312,20 @@ def _found(session: Session, id_: str, lock: bool = False) -> JobRow:
         raise NotFound(f"There is no job {id_!r}. It may have been deleted, or the id is mistyped.")
     assert isinstance(row, JobRow)
     return row
+
+
+def _stop(session: Session, row: JobRow) -> None:
+    """End a queued job; ask the worker of a running one to stop."""
+    if row.state == Status.QUEUED:
+        row.state = Status.CANCELLED
+        row.finished_at = session.scalar(select(func.clock()))
+        row.cancel_requested = True
+        session.flush()
+        events.record(session, row.id, "cancelled", {})
+    elif row.state == Status.RUNNING and not row.cancel_requested:
+        row.cancel_requested = True
+        session.flush()
+        events.record(session, row.id, "cancel_requested", {})
 
 
 def _queue_position(session: Session, row: JobRow) -> int | None:

@@ -24,6 +24,8 @@ from app.domain.model import ModelInfo
 from app.domain.spec import PruningSpec
 from app.services import events
 
+DONE = Progress(phase="done", share=1.0, eta_seconds=0.0).model_dump(mode="json")
+
 
 class LeaseLost(Exception):
     """The job was given to another worker, or ended: stop at once and publish nothing."""
@@ -179,6 +181,7 @@ def finish(
                 lease_expires_at=None,
                 seconds_used=JobRow.seconds_used + (func.clock() - JobRow.attempt_started_at),
                 checkpoint=None if status is Status.SUCCEEDED else JobRow.checkpoint,
+                progress=DONE if status is Status.SUCCEEDED else JobRow.progress,
             ),
         ):
             raise LeaseLost(attempt.job)
@@ -192,21 +195,27 @@ def finish(
 
 
 def hand_back(database: Database, attempt: Attempt, reason: str) -> None:
-    """Queue the job again without using up one of its attempts: the worker shuts down."""
+    """Queue the job again without using up one of its attempts: the worker shuts down.
+
+    A job whose user has asked to cancel it is cancelled: no worker would claim it again.
+    """
     with database.write() as session:
-        if _changed(
-            session,
+        state = session.execute(
             update(JobRow)
             .where(_mine(attempt))
             .values(
-                state=Status.QUEUED,
+                state=case((JobRow.cancel_requested, Status.CANCELLED), else_=Status.QUEUED),
+                finished_at=case((JobRow.cancel_requested, func.clock()), else_=None),
                 lease_expires_at=None,
                 dispatched_at=None,
                 attempts_allowed=JobRow.attempts_allowed + 1,
                 seconds_used=JobRow.seconds_used + (func.clock() - JobRow.attempt_started_at),
-            ),
-        ):
-            events.record(session, attempt.job, "queued", {"reason": reason})
+            )
+            .returning(JobRow.state)
+            .execution_options(synchronize_session=False)
+        ).scalar_one_or_none()
+        if state is not None:
+            events.record(session, attempt.job, state, {"reason": reason})
 
 
 def reap(database: Database) -> tuple[str, ...]:

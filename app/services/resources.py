@@ -3,11 +3,11 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from app.adapters.database import DatasetRow, JobRow, ModelRow
 from app.domain.base import Record
-from app.domain.dataset import DatasetInfo
+from app.domain.dataset import ALL, DatasetInfo
 from app.domain.job import Progress, Status
 from app.domain.metrics import Metrics
 from app.domain.model import ModelInfo
@@ -31,6 +31,9 @@ class ModelResource(ModelInfo):
 
 class DatasetResource(DatasetInfo):
     """An uploaded data set."""
+
+    unsplit: bool = False
+    """Stored as one: each job holds out `test_share` and `validation_share` of it by its seed."""
 
     id: str = Field(examples=["dts_example"])
     created_at: datetime
@@ -57,6 +60,10 @@ class Problem(Record):
     """Whether the same request can succeed later."""
     errors: list[dict[str, str]] | None = None
     """All findings, where there are several."""
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if value is not None}
 
 
 class JobResource(Record):
@@ -91,7 +98,12 @@ def model_resource(row: ModelRow) -> ModelResource:
 
 def dataset_resource(row: DatasetRow) -> DatasetResource:
     """A data set's row as the API shows it."""
-    return DatasetResource.model_validate(_upload(row) | row.info)
+    splits = row.info["splits"]
+    unsplit = ALL in splits
+    shown = {"train": splits[ALL]} if unsplit else splits
+    return DatasetResource.model_validate(
+        _upload(row) | row.info | {"splits": shown, "unsplit": unsplit}
+    )
 
 
 def _upload(row: ModelRow | DatasetRow) -> dict[str, Any]:

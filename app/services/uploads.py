@@ -1,5 +1,6 @@
 """Uploads: models and data sets. Read statically, stored by content, listed, deleted."""
 
+import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -9,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.adapters.database import Database, DatasetRow, JobRow, ModelRow
 from app.adapters.store import FolderStore
 from app.domain.dataset import DatasetOptions
-from app.domain.errors import InUse, NotFound
+from app.domain.errors import InUse, InvalidUpload, NotFound
 from app.domain.ids import new_id
 from app.domain.job import ENDED
 from app.domain.ports import BlobWriter
@@ -82,6 +83,7 @@ class Uploads:
         print_: str,
         show: Callable[[Row], dict[str, Any]],
     ) -> Answer:
+        _check_storable(info)
         blob = writer.commit()
 
         def create(session: Session) -> Answer:
@@ -159,6 +161,15 @@ class Uploads:
                     f"{', '.join(waiting)}. Wait for them, or cancel them first."
                 )
             session.delete(row)
+
+
+def _check_storable(info: dict[str, Any]) -> None:
+    """Names in a file may hold U+0000, which PostgreSQL cannot store. Raises `InvalidUpload`."""
+    if "\\u0000" in json.dumps(info).replace("\\\\", ""):
+        raise InvalidUpload(
+            "A name inside the file holds the character U+0000. Rename the layer or column.",
+            field="file",
+        )
 
 
 def _found(session: Session, kind: type[Row], id_: str, word: str, *, lock: bool = False) -> Row:

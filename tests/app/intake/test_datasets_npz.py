@@ -167,7 +167,7 @@ def test_refuses_options_of_other_formats(file: Path, option: dict[str, Any]) ->
     assert error.field == f"options.{next(iter(option))}"
 
 
-@pytest.mark.parametrize("scale", [1e-300, 1e300, float("inf")])
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
 def test_refuses_a_scale_that_loses_everything(file: Path, scale: float) -> None:
     assert refusal(save(file, x=X, y=Y), scale=scale).field == "options.scale"
 

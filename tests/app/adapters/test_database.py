@@ -1,0 +1,169 @@
+"""Sessions, the clock and the migrations, on both databases."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, func, inspect, select, text, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError
+
+from app.adapters.database import Database, ModelRow, migrate
+from app.adapters.database.tables import Base, IdempotencyRow
+from app.domain.errors import Unavailable
+from tests.servers import free_port
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without any table."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'sub' / 'fresh.sqlite3'}"
+        return
+    url = request.getfixturevalue("postgres_url")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("CREATE DATABASE fresh"))
+        yield make_url(url).set(database="fresh").render_as_string(hide_password=False)
+        connection.execute(text("DROP DATABASE fresh WITH (FORCE)"))
+    engine.dispose()
+
+
+# --- migrations --------------------------------------------------------------------------------
+def test_the_migrations_make_the_tables_of_the_models(fresh_url: str) -> None:
+    migrate(fresh_url)
+    migrate(fresh_url)
+    engine = create_engine(fresh_url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+        assert set(Base.metadata.tables) < set(inspect(connection).get_table_names())
+    engine.dispose()
+
+
+# Imports once, then forks: the four start within a millisecond of each other.
+_FOUR = """
+import multiprocessing, sys
+from app.adapters.database import migrate
+
+def one(barrier, url):
+    barrier.wait()
+    migrate(url)
+
+context = multiprocessing.get_context("fork")
+barrier = context.Barrier(4)
+four = [context.Process(target=one, args=(barrier, sys.argv[1])) for _ in range(4)]
+for process in four:
+    process.start()
+for process in four:
+    process.join(30)
+sys.exit(max(process.exitcode or 0 for process in four))
+"""
+
+
+def test_four_processes_may_migrate_at_once(fresh_url: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FOUR, fresh_url], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    engine = create_engine(fresh_url)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM alembic_version")).scalar() == 1
+    engine.dispose()
+
+
+# --- sessions ----------------------------------------------------------------------------------
+def row(id_: str = "mdl_1") -> ModelRow:
+    return ModelRow(
+        id=id_, created_at=1.0, filename="f", key="k", bytes=2**40, sha256="a", info={"a": None}
+    )
+
+
+def test_the_clock_is_the_time(database: Database) -> None:
+    with database.read() as session:
+        assert session.scalar(select(func.clock())) == pytest.approx(time.time(), abs=2)
+
+
+def test_what_is_written_is_read(database: Database) -> None:
+    with database.write() as session:
+        session.add(row())
+    with database.read() as session:
+        found = session.get_one(ModelRow, "mdl_1")
+    assert (found.bytes, found.info, found.created_at) == (2**40, {"a": None}, 1.0)
+
+
+def test_an_error_undoes_the_whole_transaction(database: Database) -> None:
+    def write_and_break() -> None:
+        with database.write() as session:
+            session.add(row())
+            session.flush()
+            session.execute(text("INSERT INTO models (id) VALUES ('mdl_1')"))
+
+    with pytest.raises(IntegrityError):
+        write_and_break()
+    with database.read() as session:
+        assert session.get(ModelRow, "mdl_1") is None
+
+
+def test_concurrent_increments_all_count(database: Database) -> None:
+    with database.write() as session:
+        session.add(row())
+    barrier = threading.Barrier(8)
+
+    def increment(_: int) -> None:
+        barrier.wait()
+        for _ in range(5):
+            with database.write() as session:
+                session.execute(
+                    update(ModelRow)
+                    .values(bytes=ModelRow.bytes + 1)
+                    .execution_options(synchronize_session=False)
+                )
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(increment, range(8)))
+    with database.read() as session:
+        assert session.get_one(ModelRow, "mdl_1").bytes == 2**40 + 40
+
+
+def test_events_go_with_their_job(database: Database) -> None:
+    # SQLite forgets foreign keys unless told to mind them.
+    with pytest.raises(IntegrityError), database.write() as session:
+        session.execute(
+            text("INSERT INTO events (job_id, id, at, kind, data) VALUES ('none', 1, 0, 'x', '{}')")
+        )
+
+
+def test_a_composite_key_is_unique(database: Database) -> None:
+    def add() -> None:
+        with database.write() as session:
+            session.add(
+                IdempotencyRow(
+                    scope="jobs", key="k", created_at=0.0, fingerprint="f", status=1, body={}
+                )
+            )
+
+    add()
+    with pytest.raises(IntegrityError):
+        add()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:////nowhere/at/all.sqlite3",
+        "postgresql+psycopg://u:p@127.0.0.1:{port}/x?connect_timeout=2",
+    ],
+)
+def test_an_absent_database_is_unavailable(url: str) -> None:
+    database = Database(url.format(port=free_port()))
+    with pytest.raises(Unavailable):
+        database.ping()
+    database.close()

@@ -1,0 +1,240 @@
+"""A broker may forget, repeat or be away: the row brings the job back."""
+
+import base64
+import json
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy import func, update
+
+from app.adapters.database import Database, JobRow
+from app.adapters.queue import CeleryQueue
+from app.adapters.store import FolderStore
+from app.domain.errors import Unavailable
+from app.domain.job import Status
+from app.domain.model import ModelInfo
+from app.services import lifecycle
+from app.services.dispatch import PLAN_KEPT_SECONDS, Reaper, dispatch
+from tests.app.services.conftest import World, spec, world_on
+from tests.servers import free_port
+
+
+@pytest.fixture
+def reaper(world: World) -> Reaper:
+    return Reaper(world.database, world.store, world.queue, world.settings)
+
+
+@pytest.fixture
+def broken_queue() -> Iterator[CeleryQueue]:
+    """Of a broker that nobody serves."""
+    queue = CeleryQueue(f"redis://127.0.0.1:{free_port()}/0")
+    yield queue
+    queue.close()
+
+
+def forget_dispatch(world: World) -> None:
+    """All jobs were announced long ago."""
+    with world.database.write() as session:
+        session.execute(
+            update(JobRow).values(
+                dispatched_at=func.clock() - world.settings.redispatch_seconds - 1
+            )
+        )
+
+
+def take(world: World, broker: "redis.Redis") -> None:
+    """A worker takes one message, and dies before it claims."""
+    assert broker.lpop("jobs") is not None
+
+
+# --- announcing --------------------------------------------------------------------------------
+def test_a_submitted_job_is_announced_once(world: World, reaper: Reaper) -> None:
+    job = world.job()
+    assert world.queue.depth("prune") == 1
+    assert world.row(job).dispatched_at is not None
+    reaper.round()
+    assert world.queue.depth("prune") == 1
+
+
+def test_the_message_carries_the_id_and_no_more(world: World, broker: "redis.Redis") -> None:
+    job = world.job()
+    message = json.loads(broker.lindex("jobs", 0) or "")
+    arguments, keywords, _ = json.loads(base64.b64decode(message["body"]))
+    assert (arguments, keywords) == ([job], {})
+    assert "mdl_1" not in str(message)
+
+
+def test_a_job_is_accepted_while_the_broker_is_away(
+    database: Database,
+    store: FolderStore,
+    broken_queue: CeleryQueue,
+    queue: CeleryQueue,
+    tmp_path: Any,
+) -> None:
+    world = world_on(database, store, broken_queue, tmp_path)
+    answer = world.jobs.submit(spec())
+    assert answer.status == 202
+    row = world.row(answer.body["id"])
+    assert (row.state, row.dispatched_at) == ("queued", None)
+    Reaper(database, store, queue, world.settings).round()
+    assert queue.depth("prune") == 1
+
+
+def test_a_reaper_without_a_broker_says_so(world: World, broken_queue: CeleryQueue) -> None:
+    world.job()
+    forget_dispatch(world)
+    with pytest.raises(Unavailable):
+        Reaper(world.database, world.store, broken_queue, world.settings).round()
+
+
+def test_an_absent_broker_does_not_keep_leases_from_being_reaped(
+    world: World, broken_queue: CeleryQueue
+) -> None:
+    attempt = world.attempt()
+    world.lose_worker(attempt.job)
+    with pytest.raises(Unavailable):
+        Reaper(world.database, world.store, broken_queue, world.settings).round()
+    assert world.row(attempt.job).state == "queued"
+
+
+# --- the reaper --------------------------------------------------------------------------------
+def test_a_flushed_broker_loses_no_job(world: World, reaper: Reaper, broker: "redis.Redis") -> None:
+    jobs = [world.job() for _ in range(5)]
+    broker.flushall()
+    reaper.round()
+    assert world.queue.depth("prune") == 0, "announced a moment ago: not yet forgotten"
+    forget_dispatch(world)
+    reaper.round()
+    assert world.queue.depth("prune") == len(jobs)
+
+
+def test_a_long_queue_does_not_grow_by_its_own_length(world: World, reaper: Reaper) -> None:
+    for _ in range(10):
+        world.job()
+    for _ in range(20):
+        forget_dispatch(world)
+        reaper.round()
+    assert world.queue.depth("prune") == 10
+
+
+def test_messages_taken_by_dying_workers_are_sent_again_until_all_jobs_ran(
+    world: World, reaper: Reaper, broker: "redis.Redis"
+) -> None:
+    jobs = {world.job() for _ in range(4)}
+    for _ in range(3):
+        take(world, broker)
+    ran: set[str] = set()
+    for _ in range(20):
+        forget_dispatch(world)
+        reaper.round()
+        assert world.queue.depth("prune") <= 4
+        while world.queue.depth("prune"):
+            broker.lpop("jobs")
+            # Which job the message names does not matter to the count: claim the oldest.
+            oldest = min(jobs - ran, default=None)
+            if oldest and lifecycle.claim(world.database, oldest, "w", 60):
+                ran.add(oldest)
+    assert ran == jobs
+
+
+def test_a_lost_job_is_announced_again(world: World, reaper: Reaper, broker: "redis.Redis") -> None:
+    attempt = world.attempt()
+    broker.flushall()
+    world.lose_worker(attempt.job)
+    reaper.round()
+    assert world.row(attempt.job).state == "queued"
+    assert world.queue.depth("prune") == 1
+
+
+def test_running_and_ended_jobs_are_not_announced(
+    world: World, reaper: Reaper, broker: "redis.Redis"
+) -> None:
+    world.attempt()
+    ended = world.attempt()
+    lifecycle.finish(world.database, ended, Status.SUCCEEDED, result={})
+    world.jobs.cancel(world.job())
+    broker.flushall()
+    forget_dispatch(world)
+    reaper.round()
+    assert world.queue.depth("prune") == 0
+
+
+def test_jobs_and_dry_runs_have_queues_of_their_own(world: World, broker: "redis.Redis") -> None:
+    world.job()
+    dispatch(world.database, world.queue, "plan", "pln_1")
+    assert (broker.llen("jobs"), broker.llen("quick")) == (1, 1)
+
+
+# --- housekeeping ------------------------------------------------------------------------------
+def plan_rows(world: World) -> int:
+    with world.database.read() as session:
+        return session.query(JobRow).where(JobRow.kind == "plan").count()
+
+
+def test_plans_are_forgotten_after_a_while(world: World, reaper: Reaper) -> None:
+    id_ = world.jobs._begin_plan(spec())
+    attempt = world.attempt(id_)
+    lifecycle.finish(world.database, attempt, Status.SUCCEEDED, result={})
+    reaper.round()
+    assert plan_rows(world) == 1
+    world.change(id_, updated_at=func.clock() - PLAN_KEPT_SECONDS - 1)
+    Reaper(world.database, world.store, world.queue, world.settings).round()
+    assert plan_rows(world) == 0
+
+
+def blob(store: FolderStore, content: bytes, age_seconds: float) -> str:
+    writer = store.writer()
+    writer.write(content)
+    key = writer.commit().key
+    at = time.time() - age_seconds
+    os.utime(store.root / key, (at, at))
+    return key
+
+
+def refer(world: World, key: str) -> None:
+    from app.adapters.database import ModelRow
+
+    with world.database.write() as session:
+        session.get_one(ModelRow, "mdl_1").key = key
+
+
+@pytest.mark.parametrize(
+    ("age_hours", "referred", "kept"),
+    [(2, False, False), (2, True, True), (0.5, False, True), (0.5, True, True)],
+)
+def test_a_blob_is_swept_when_it_is_old_and_nobody_refers_to_it(
+    world: World, reaper: Reaper, age_hours: float, referred: bool, kept: bool
+) -> None:
+    key = blob(world.store, b"content", age_hours * 3600)
+    if referred:
+        refer(world, key)
+    reaper.round()
+    assert (world.store.root / key).exists() == kept
+
+
+def test_a_blob_that_is_uploaded_again_during_the_sweep_stays(world: World) -> None:
+    key = blob(world.store, b"content", 7200)
+    listed = list(world.store.content_keys(3600))
+    blob(world.store, b"content", 0)
+    assert listed == [key]
+    assert world.store.delete_old(key, 3600) is False
+    assert (world.store.root / key).read_bytes() == b"content"
+
+
+def test_interrupted_writes_are_swept(world: World, reaper: Reaper) -> None:
+    for name, age in (("old", 7200), ("young", 60)):
+        path = world.store.root / "tmp" / name
+        path.write_bytes(b"x")
+        os.utime(path, (time.time() - age,) * 2)
+    reaper.round()
+    assert [path.name for path in (world.store.root / "tmp").iterdir()] == ["young"]
+
+
+def test_the_model_s_resource_survives_the_database(world: World) -> None:
+    # What was stored as JSON is read back as the same model.
+    shown = world.uploads.model("mdl_1")
+    assert ModelInfo.model_validate(shown.model_dump(by_alias=True)).layers == shown.layers
