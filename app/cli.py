@@ -4,11 +4,14 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from app.domain.errors import SecateurError
 from app.settings import Settings
@@ -21,6 +24,9 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+LONGEST_DATA_DIR = 400
+"""SQLite's limit for a path is 512 bytes."""
+
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for a free one.")]
 DataDir = Annotated[
@@ -29,9 +35,32 @@ DataDir = Annotated[
 ]
 
 
-def _settings(data_dir: Path | None) -> Settings:
-    settings = Settings()
+def _settings(data_dir: Path | None = None) -> Settings:
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = "SECATEUR_" + ".".join(map(str, wrong["loc"])).upper()
+        raise typer.BadParameter(f"{name}: {wrong['msg']}; got {wrong['input']!r}.") from error
     return settings if data_dir is None else settings.model_copy(update={"data_dir": data_dir})
+
+
+def _prepare(data_dir: Path) -> None:
+    """The data folder exists and can be written, or a sentence says why not."""
+    if len(str(data_dir.absolute())) > LONGEST_DATA_DIR:
+        raise typer.BadParameter(
+            f"The path of the data folder is longer than {LONGEST_DATA_DIR} characters, which "
+            "SQLite cannot open. Name a shorter one with --data-dir."
+        )
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=data_dir):
+            pass
+    except OSError as error:
+        raise typer.BadParameter(
+            f"{data_dir.absolute()} cannot be used as the data folder: {error.strerror}. Name "
+            "another with --data-dir."
+        ) from error
 
 
 def _environment(settings: Settings) -> dict[str, str]:
@@ -43,6 +72,21 @@ def _environment(settings: Settings) -> dict[str, str]:
     }
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"secateur {version('secateur')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it and exit.")
+    ] = False,
+) -> None:
+    """Pruning as a service for Keras models."""
+
+
 @cli.command()
 def serve(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = None) -> None:
     """Run the whole service: API, workers, reaper, and a broker unless one is named."""
@@ -52,6 +96,8 @@ def serve(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = None)
 
     settings = _settings(data_dir)
     configure(settings)
+    _prepare(settings.data_dir)
+    listener = _listen(host, port)
     with embedded.folder_lock(settings.data_dir):
         migrate(settings.effective_database_url)
         broker = None if settings.broker_url else embedded.Broker(settings.data_dir)
@@ -60,7 +106,7 @@ def serve(host: Host = "127.0.0.1", port: Port = 8000, data_dir: DataDir = None)
         environment = _environment(settings)
         workers = [embedded.worker_part(queue, environment) for queue in ("jobs", "quick")]
         with embedded.Parts(broker, workers):
-            _serve_api(settings, host, port, reaper=True)
+            _serve_api(settings, listener, reaper=True)
 
 
 @cli.command()
@@ -68,10 +114,10 @@ def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     """Run only the API; workers, reaper, broker and database run elsewhere."""
     from app.logs import configure
 
-    settings = Settings()
+    settings = _settings()
     configure(settings)
     _require_broker(settings)
-    _serve_api(settings, host, port, reaper=False)
+    _serve_api(settings, _listen(host, port), reaper=False)
 
 
 @cli.command()
@@ -85,7 +131,7 @@ def worker(
     """Run a worker. Needs the worker's packages (pip install 'secateur[worker]')."""
     from app.adapters.database import migrate
 
-    settings = Settings()
+    settings = _settings()
     _require_broker(settings)
     migrate(settings.effective_database_url)
     # A Celery worker takes its process over; signals, pools and draining are its own.
@@ -115,7 +161,7 @@ def reaper() -> None:
     from app.adapters.database import migrate
     from app.logs import configure
 
-    settings = Settings()
+    settings = _settings()
     configure(settings)
     _require_broker(settings)
     migrate(settings.effective_database_url)
@@ -130,7 +176,7 @@ def migrate_database() -> None:
     """Create or upgrade the database's tables."""
     from app.adapters.database import migrate
 
-    migrate(Settings().effective_database_url)
+    migrate(_settings().effective_database_url)
 
 
 @cli.command()
@@ -176,7 +222,9 @@ def prune(
     macs: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of the MACs to keep.")
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of fine-tuning, with data.")] = 10,
+    epochs: Annotated[
+        int, typer.Option(min=0, help="Epochs of fine-tuning, with data; 0 only measures.")
+    ] = 10,
     spec: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="A spec as JSON, instead of the above."),
@@ -234,11 +282,10 @@ def _reaper(settings: Settings) -> Any:
     )
 
 
-def _serve_api(settings: Settings, host: str, port: int, *, reaper: bool) -> None:
+def _serve_api(settings: Settings, listener: socket.socket, *, reaper: bool) -> None:
     from app.main import create_app
     from app.server import Server
 
-    listener = _listen(host, port)
     address = listener.getsockname()
     name = f"[{address[0]}]" if ":" in address[0] else address[0]
     server = Server(
@@ -266,8 +313,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         raise typer.BadParameter(
-            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another --port; 0 takes "
-            "a free one."
+            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another --port (0 takes a "
+            "free one), or an address of this machine as --host."
         ) from error
     listener.listen(2048)
     return listener

@@ -1,6 +1,7 @@
 """`secateur prune`: upload, submit, follow, download."""
 
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,26 +37,42 @@ class Request:
 def run(request: Request, server: str, console: Console) -> None:
     """Do it. Raises `SecateurError` with a sentence for the user."""
     body = _spec(request)
+    _check_output(request.output)
     with Client(server) as client:
         body["model"] = client.upload_model(request.model)["id"]
         if request.data is not None:
             options = _json(request.data_options, "--data-options")
             body["dataset"] = client.upload_dataset(request.data, options)["id"]
         id_ = client.submit(body)["id"]
+        console.print(f"Job {id_} on {server}", highlight=False)
         try:
             job = follow(client, {id_: request.model.name}, console)[id_]
         except KeyboardInterrupt:
             client.cancel(id_)
+            console.print(f"Cancelled job {id_}.", highlight=False)
             raise
         if job["status"] == "cancelled":
             raise JobError(f"Job {id_} was cancelled.")
         if job["status"] != "succeeded":
-            raise from_problem(job["error"])
+            raise JobError(f"Job {id_} failed: {from_problem(job['error']).detail}")
         client.download(id_, "model.keras", request.output)
     console.print(results({id_: job}, {id_: request.model.name}))
     for sentence in job["metrics"]["verdict"]:
         console.print(sentence, highlight=False)
     console.print(f"Written: {request.output}", highlight=False)
+
+
+def _check_output(output: Path) -> None:
+    """Find out now, and not after the job, that the result cannot be written."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output.parent):
+            pass
+    except OSError as error:
+        raise InvalidSpec(
+            f"The result cannot be written to {output}: {error.strerror}. Name another file with "
+            "--output."
+        ) from error
 
 
 def _spec(request: Request) -> dict[str, Any]:
@@ -64,7 +81,7 @@ def _spec(request: Request) -> dict[str, Any]:
         names = ", ".join(f"--{name}" for name in GOALS)
         raise InvalidSpec(f"Say what to prune: one of {names}, or a whole --spec.")
     if request.spec is not None:
-        return _json(request.spec.read_text(encoding="utf-8"), "--spec")
+        return _json(request.spec.read_text(encoding="utf-8", errors="replace"), "--spec")
     if len(given) > 1:
         raise InvalidSpec(f"One goal at a time, not {len(given)}: --{' and --'.join(given)}.")
     ((name, share),) = given.items()
@@ -73,7 +90,7 @@ def _spec(request: Request) -> dict[str, Any]:
     )
     body: dict[str, Any] = {"prune": GOALS[name] | {"target": target}}
     if request.data is not None:
-        body["fine_tune"] = {"epochs": request.epochs}
+        body["fine_tune"] = {"epochs": request.epochs} if request.epochs else None
     return body
 
 

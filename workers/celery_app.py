@@ -10,14 +10,14 @@ from celery import signals
 from app.adapters.queue import TASK_NAMES, celery_app
 from app.logs import configure
 from app.settings import Settings
-from workers.spare import sweep_folders
+from workers.spare import DRAIN_PREFIX, sweep_folders
 from workers.tasks import Doorway
 
 settings = Settings()
 app = celery_app(settings.broker_url, "secateur.workers")
 
 # Set by the main process before its pool forks; the file appears when the worker shuts down.
-_drain_file = Path(tempfile.gettempdir()) / f"secateur-drain-{os.getpid()}"
+_drain_file = Path(tempfile.gettempdir()) / f"{DRAIN_PREFIX}{os.getpid()}"
 _doorway: Doorway | None = None
 
 

@@ -5,6 +5,7 @@ reads one order from standard input, carries it out. Standard error is the job's
 """
 
 import os
+import re
 import sys
 import time
 import traceback
@@ -12,6 +13,8 @@ import traceback
 from workers.confine import Limits, die_with_parent, limit_resources
 
 EXIT_AFTER_REFUSAL = 3
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+"""Keras colours its messages."""
 
 
 def main() -> int:
@@ -49,7 +52,8 @@ def main() -> int:
             ).as_problem()
         else:
             problem = InternalError(
-                f"{type(error).__name__}: {str(error)[:2000]}. The artifact log.txt has the rest."
+                f"{type(error).__name__}: {ESCAPES.sub('', str(error))[:2000]}. The artifact "
+                "log.txt has the rest."
             ).as_problem()
         reporter.send(Refused(problem=problem))
         return EXIT_AFTER_REFUSAL

@@ -19,7 +19,7 @@ from app.domain.spec import FineTune
 from workers import engine
 from workers.evaluation.evaluate import evaluate
 from workers.loading import load
-from workers.measure.compare import ALWAYS, Files, Measured, time_both, write_both
+from workers.measure.compare import ALWAYS, Files, Measured, sized, time_both, write_both
 from workers.measure.latency import cores
 from workers.pace import Pace
 from workers.plan import plan
@@ -132,7 +132,7 @@ class Job:
             },
         )
         if step + 1 == len(engine.shares(self.spec.schedule)):
-            state.pruned = self._evaluated(state.model, "pruned")
+            state.pruned = sized(self._evaluated(state.model, "pruned"), state.model, self.scratch)
 
     def _keep_proof(self, state: JobState, proof: engine.Equality) -> None:
         if not proof.holds:
@@ -220,6 +220,10 @@ class Job:
     def _export(self, original: Any, final: Any, measured: Measured) -> Files:
         with self._phase("exporting"):
             if self.objective is not None:
+                self._note(
+                    "The downloaded model is compiled with its loss and a plain SGD, so that "
+                    "evaluate() works; compile it anew to train on."
+                )
                 # Compiled, so that `load_model(...).evaluate(...)` works. Plain SGD has no state:
                 # Adam's would triple the file. Both alike, so that sizes compare.
                 for model in (original, final):

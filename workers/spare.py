@@ -18,14 +18,16 @@ PROGRAM = (sys.executable, "-I", "-m", "workers.child")
 
 
 FOLDER_PREFIX = "secateur-job-"
+DRAIN_PREFIX = "secateur-drain-"
 
 
 def sweep_folders() -> None:
-    """Delete what workers left behind that were killed: folders whose process is gone."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*-*"):
-        owner = folder.name.removeprefix(FOLDER_PREFIX).split("-")[0]
-        if owner.isdigit() and not _runs(int(owner)):
-            shutil.rmtree(folder, ignore_errors=True)
+    """Delete what workers left behind that were killed: their process is gone."""
+    for left in Path(tempfile.gettempdir()).glob("secateur-*-*"):
+        if left.name.startswith((FOLDER_PREFIX, DRAIN_PREFIX)):
+            owner = left.name.split("-")[2]
+            if owner.isdigit() and not _runs(int(owner)):
+                left.unlink() if left.is_file() else shutil.rmtree(left, ignore_errors=True)
 
 
 def _runs(pid: int) -> bool:

@@ -36,6 +36,9 @@ from app.settings import Settings
 from workers.protocol import MESSAGES, Done, Ready, Refused, Saved, Told
 from workers.spare import Child
 
+START_SECONDS = 120.0
+"""For importing TensorFlow, on a slow disk."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -71,7 +74,9 @@ class Supervisor:
         self._checkpoint: Checkpoint | None = attempt.checkpoint
         self._renewed = self._told = time.monotonic()
         left = attempt.time_limit_seconds - attempt.seconds_used
-        self._deadline = time.monotonic() + max(left, 0.0)
+        self._left = max(left, 0.0)
+        # The job's own time starts when its process is ready to work on it.
+        self._deadline = time.monotonic() + self._left + START_SECONDS
 
     def run(self) -> Status | None:
         """Until the attempt has ended; None when it is not ours to end."""
@@ -141,7 +146,7 @@ class Supervisor:
         message = MESSAGES.validate_json(line)
         match message:
             case Ready():
-                pass
+                self._deadline = time.monotonic() + self._left
             case Told(progress=progress, kind=kind, data=data):
                 self._progress = progress or self._progress
                 if kind is not None:
@@ -175,8 +180,9 @@ class Supervisor:
         if now > self._deadline:
             raise TimeLimitReached(
                 f"The job ran longer than its limit of {self.attempt.time_limit_seconds:g} s. "
-                "Ask for fewer epochs, or for a higher time_limit_seconds; a retry goes on from "
-                "the last checkpoint."
+                "Ask for fewer epochs, or for a higher time_limit_seconds; a retry has the whole "
+                "time again"
+                + (" and goes on from the last checkpoint." if self._checkpoint else ".")
             )
         if now - self._renewed >= self.settings.heartbeat_seconds:
             self._renew(now)

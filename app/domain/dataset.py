@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from app.domain.base import Record, Strict
+from app.domain.base import Record, Strict, Text
 from app.domain.errors import InvalidDataset
 
 DatasetFormat = Literal["npz", "csv", "parquet", "images"]
@@ -23,7 +23,7 @@ MAX_LABEL_CHARACTERS = 200
 class DatasetOptions(Strict):
     """The optional field `options` of `POST /v1/datasets`."""
 
-    target: str | None = Field(default=None, max_length=200)
+    target: Text | None = Field(default=None, max_length=200)
     """Tables: the column to predict. Required for .csv and .parquet."""
     scale: float | None = Field(default=None, gt=0)
     """Inputs are multiplied by this, for example 0.00392156862745098 (1/255) for 8-bit pixels."""

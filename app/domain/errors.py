@@ -213,6 +213,7 @@ class TimeLimitReached(JobError):
     slug = "time-limit"
     title = "The job reached its time limit"
     fault = "client"
+    retryable = True
 
 
 class ChildCrashed(JobError):

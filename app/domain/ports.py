@@ -62,6 +62,9 @@ class Store(Protocol):
     def content_keys(self, older_than_seconds: float) -> Iterator[str]:
         """Keys of content-addressed files last written before then."""
 
+    def delete_old(self, key: str, older_than_seconds: float) -> bool:
+        """Forget a key last written before then; False when it is newer, or absent."""
+
 
 class Queue(Protocol):
     """Wakes workers. It may lose or repeat messages: the database row is the truth."""

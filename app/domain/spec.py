@@ -7,16 +7,41 @@ discriminated union; where a choice has no settings of its own, its bare name is
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_before_validator_function
 
-from app.domain.base import Strict
+from app.domain.base import Strict, Text
+
+
+def wrong(field: str, sentence: str) -> PydanticCustomError:
+    """An error of a whole object that names the field at fault."""
+    # Pydantic formats the template: braces in it are not meant as places.
+    return PydanticCustomError("wrong", "{sentence}", {"sentence": sentence, "field": field})
 
 
 def _named(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
-Named = BeforeValidator(_named)
+class _Named:
+    """Lets a bare name stand for a choice, and says so in the JSON Schema."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return no_info_before_validator_function(_named, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        choice = handler(schema)
+        names = list(choice["discriminator"]["mapping"])
+        return {"anyOf": [choice, {"type": "string", "enum": names}]}
+
+
+Named = _Named()
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -123,7 +148,7 @@ Target = Annotated[FractionTarget | ParametersTarget | MacsTarget, Field(discrim
 class LayerOverride(Strict):
     """What differs for the layers whose name matches; the last match wins field by field."""
 
-    match: str = Field(min_length=1, max_length=200)
+    match: Text = Field(min_length=1, max_length=200)
     """Shell-style pattern of layer names: `block5_*`, `dense_?`, `predictions`."""
     skip: bool = False
     """Leave these layers as they are."""
@@ -172,7 +197,9 @@ class Prune(Strict):
             if any(override.remove is not None for override in self.layers):
                 raise ValueError("criterion threshold takes skip overrides only")
         elif self.target is None:
-            raise ValueError('target is missing; for example {"kind": "fraction", "remove": 0.5}')
+            raise wrong(
+                "target", 'target is missing; for example {"kind": "fraction", "remove": 0.5}'
+            )
         if isinstance(self.target, MacsTarget) and not structured:
             raise ValueError(
                 "zero weights are still multiplied, so granularity weight cannot reach a macs "
@@ -327,18 +354,23 @@ class PruningSpec(Strict):
     def _is_consistent(self) -> Self:
         if self.dataset is None and self.fine_tune is not None:
             if "fine_tune" in self.model_fields_set:
-                raise ValueError(
+                raise wrong(
+                    "fine_tune",
                     "fine_tune needs a dataset: name one, or leave fine_tune out to prune "
-                    "without training"
+                    "without training",
                 )
             object.__setattr__(self, "fine_tune", None)
         if self.dataset is None and self.evaluate.metrics is not None:
-            raise ValueError("evaluate.metrics needs a dataset: name one, or leave metrics out")
+            raise wrong(
+                "evaluate.metrics",
+                "evaluate.metrics needs a dataset: name one, or leave metrics out",
+            )
         if self.fine_tune is None and not isinstance(self.schedule, OneShotSchedule):
-            raise ValueError(
+            raise wrong(
+                "schedule",
                 f"schedule {self.schedule.kind} trains between cuts, and this job does not train: "
-                "give a dataset and fine_tune, or use schedule one_shot"
+                "give a dataset and fine_tune, or use schedule one_shot",
             )
         if len(set(self.exports)) != len(self.exports):
-            raise ValueError("exports names a format twice")
+            raise wrong("exports", "exports names a format twice")
         return self

@@ -14,6 +14,8 @@ from typing import NamedTuple
 from app.domain.dataset import ALL, TEXT, ArrayInfo, DatasetInfo, listed
 from app.domain.errors import DatasetMismatch
 from app.domain.model import ModelInfo, TensorInfo
+from app.domain.objective import Match, check_metric, settle
+from app.domain.spec import PruningSpec
 
 Shape = tuple[int, ...]
 Axes = tuple[int | None, ...]
@@ -46,6 +48,34 @@ def check_fit(model: ModelInfo, data: DatasetInfo) -> None:
         DatasetMismatch: with what the model expects and what the data set has.
     """
     adaptation(model, data)
+
+
+def check_objective(model: ModelInfo, data: DatasetInfo, spec: PruningSpec) -> None:
+    """Hold a data set, and the loss and metrics of a spec, against a model.
+
+    Outputs whose shape is only known by running the model are checked by the job.
+
+    Raises:
+        DatasetMismatch: with what the model expects and what the data set has.
+        InvalidSpec: a loss or metric that cannot be computed.
+    """
+    steps = adaptation(model, data).targets
+    asked = spec.fine_tune.loss if spec.fine_tune else None
+    compiled = model.training.loss if model.training else None
+    activations = model.output_activations or (None,) * len(steps)
+    for tensor, step, activation in zip(model.outputs, steps, activations, strict=True):
+        if tensor.shape is None or not tensor.shape[1:] or tensor.shape[-1] is None:
+            continue
+        match = Match(
+            width=tensor.shape[-1],
+            activation=activation,
+            shape=step.shape,
+            integer=step.integer,
+            dtype="int32" if step.integer else "float32",
+        )
+        loss, _ = settle(match, asked, compiled)
+        for metric in spec.evaluate.metrics or ():
+            check_metric(metric, loss, match)
 
 
 def adaptation(model: ModelInfo, data: DatasetInfo) -> Adaptation:

@@ -1,5 +1,6 @@
 """Layers that cannot be taken, told from the config alone, each with its reason."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -193,6 +194,8 @@ REASONS = {
     "LocallyConnected2D": "Keras 3 has no locally connected layers",
     "DenseFeatures": "Keras 3 has no feature columns",
 }
+SCOPE_NAME = re.compile(r"[A-Za-z0-9_.\\/>-]+")
+"""What TensorFlow accepts inside a name scope."""
 WRAPPED = ("layer", "forward_layer", "backward_layer", "cell")
 _KERAS_MODULES = ("keras", "builtins", "keras_core")
 
@@ -204,6 +207,11 @@ def check_layers(graph: Graph) -> None:
         InvalidModel: names the first such layer and says why.
     """
     for layer in graph.every_layer():
+        if not SCOPE_NAME.fullmatch(layer.name):
+            raise InvalidModel(
+                f"TensorFlow cannot run a layer called {layer.name!r}: names may hold ASCII "
+                "letters, digits and _ . - / only. Rename the layer and save the model again."
+            )
         for entry in (layer.entry, *wrapped_entries(layer.config)):
             check_class(layer.name, entry)
         if layer.inner is None:

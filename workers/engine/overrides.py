@@ -1,6 +1,6 @@
 """What the spec says about single layers."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -14,6 +14,10 @@ class Wish:
     skip: bool = False
     remove: float | None = None
     max_remove: float | None = None
+    remove_of: str | None = None
+    """For a group: the layer whose remove holds."""
+    max_remove_of: str | None = None
+    """For a group: the layer whose max_remove holds."""
 
 
 def wish(name: str, prune: Prune) -> Wish:
@@ -34,13 +38,29 @@ def wish(name: str, prune: Prune) -> Wish:
     return found
 
 
-def common_wish(names: Iterable[str], prune: Prune) -> Wish:
-    """For coupled layers: a skip of any is a skip of all, and the smallest share wins."""
-    wishes = [wish(name, prune) for name in names]
-    return Wish(
-        skip=any(each.skip for each in wishes),
-        remove=min((each.remove for each in wishes if each.remove is not None), default=None),
-        max_remove=min(
-            (each.max_remove for each in wishes if each.max_remove is not None), default=None
-        ),
-    )
+def common_wish(members: Iterable[str], makers: Container[str], prune: Prune) -> Wish:
+    """For coupled layers: a skip of any is a skip of all, and the smallest share wins.
+
+    A share given to a layer means the units that it makes. A layer that makes none, such as a
+    normalisation, can only mean those that pass through it; one that makes its own, such as a
+    separable convolution, says nothing of those that it reads.
+
+    Args:
+        members: the group's makers, and the layers its units pass through.
+        makers: those of the members that make the group's units, or make none at all.
+    """
+    wishes = {name: wish(name, prune) for name in members}
+    telling = {name: each for name, each in wishes.items() if name in makers}
+    remove_of, remove = _least((name, each.remove) for name, each in telling.items())
+    limit_of, limit = _least((name, each.max_remove) for name, each in telling.items())
+    skip = any(each.skip for each in wishes.values())
+    return Wish(skip, remove, limit, remove_of, limit_of)
+
+
+def _least(shares: Iterable[tuple[str, float | None]]) -> tuple[str | None, float | None]:
+    """The smallest share that was given, and the first layer that gave it."""
+    given = [(share, name) for name, share in shares if share is not None]
+    if not given:
+        return None, None
+    share = min(share for share, _ in given)
+    return next(name for each, name in given if each == share), share

@@ -1,5 +1,6 @@
 """Choosing units: columns of kernels, with everything that is coupled to them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,7 +15,7 @@ from workers.engine.analysis import Analysis, Group
 from workers.engine.criteria import UNIT_CRITERIA
 from workers.engine.cut import LayerCut, Progress, UnitCut
 from workers.engine.masks import Mask, limited, most, removal_count, smallest
-from workers.engine.overrides import Wish, common_wish
+from workers.engine.overrides import Wish, common_wish, wish
 from workers.engine.prediction import Sizes
 from workers.engine.weights import least, seeded
 
@@ -87,7 +88,7 @@ def _candidates(analysis: Analysis, prune: Prune, seed: int, progress: Progress)
     norms: dict[str, NDArray[Any]] = {}
     found = []
     for group, members in zip(analysis.groups, analysis.members, strict=True):
-        wished = common_wish(members, prune)
+        wished = _wished(analysis, group, members, prune)
         original = progress.units.get(group.key, group.units.size)
         if wished.skip or (dense_only and not group.dense_only) or original < 2:
             continue
@@ -99,6 +100,12 @@ def _candidates(analysis: Analysis, prune: Prune, seed: int, progress: Progress)
             f"No {kind} of model '{analysis.model.name}' can be removed.", analysis, prune
         )
     return found
+
+
+def _wished(analysis: Analysis, group: Group, members: Iterable[str], prune: Prune) -> Wish:
+    names = list(members)
+    telling = {n for n in names if n in group.columns or n not in analysis.walk.makers}
+    return common_wish(names, telling, prune)
 
 
 def _saliency(
@@ -188,7 +195,10 @@ def _fraction(
 
 
 def _refusal(sentence: str, analysis: Analysis, prune: Prune) -> EngineRefusal:
-    stays = [f"{name}: {why}" for name, why in _stays(analysis, prune).items()]
+    stays = [
+        why if why.startswith(name) else f"{name}: {why}"
+        for name, why in _stays(analysis, prune).items()
+    ]
     more = [f"and {len(stays) - 12} more"] if len(stays) > 12 else []
     return EngineRefusal(
         " ".join([sentence, "; ".join(stays[:12] + more)]) + ".",
@@ -200,7 +210,7 @@ def _refusal(sentence: str, analysis: Analysis, prune: Prune) -> EngineRefusal:
 
 def _stays(analysis: Analysis, prune: Prune) -> dict[str, str]:
     """Why layers that have units keep all of them, by name."""
-    found = {}
+    found = dict(analysis.walk.opaque)
     for layer in analysis.layers:
         if layer.units is not None and (why := _why(analysis, prune, layer.name)) is not None:
             found[layer.name] = why
@@ -215,8 +225,8 @@ def _why(analysis: Analysis, prune: Prune, name: str) -> str | None:
     ]
     if not groups:
         return analysis.reason(name) or "its units are not understood"
-    for _, members in groups:
-        if common_wish(members, prune).skip:
+    for group, members in groups:
+        if _wished(analysis, group, members, prune).skip:
             return "skipped by the spec, itself or with a layer it is coupled with"
     if isinstance(prune.granularity, UnitGranularity) and not all(g.dense_only for g, _ in groups):
         return "granularity unit removes units of Dense layers only"
@@ -243,14 +253,27 @@ def _summary(
         if mine and all(_has_share(c, prune) for c, _ in mine):
             asked = sum(c.asked(fraction, step) * columns for c, columns in mine)
         if note is None:
-            limits = {_limit(c, prune, choice[c.group.key], fraction, step) for c, _ in mine}
-            note = "; ".join(sorted(each for each in limits if each is not None)) or None
+            said = {_limit(c, prune, choice[c.group.key], fraction, step) for c, _ in mine}
+            said |= {_coupling(c, prune, layer.name) for c, _ in mine}
+            if asked == 0 and all(c.size == c.original for c, _ in mine):
+                said.add(f"a share this small of {layer.units} rounds to none")
+            note = "; ".join(sorted(each for each in said if each is not None)) or None
+        elif (own := wish(layer.name, prune).remove) is not None:
+            note += f"; the remove of {own:.4g} asked for it has no effect"
         rows.append(LayerCut(layer.name, layer.class_name, layer.units, gone, asked, note))
     return tuple(rows)
 
 
 def _has_share(candidate: Candidate, prune: Prune) -> bool:
     return prune.scope == "layer" or candidate.wish.remove is not None
+
+
+def _coupling(candidate: Candidate, prune: Prune, name: str) -> str | None:
+    """Whose share holds, where a layer loses what another one was told to lose."""
+    held = candidate.wish.remove
+    if held is None or candidate.wish.remove_of == name or wish(name, prune).remove == held:
+        return None
+    return f"coupled with {candidate.wish.remove_of}, whose remove of {held:.4g} holds"
 
 
 def _limit(
@@ -261,6 +284,7 @@ def _limit(
         return None
     if candidate.size - gone <= candidate.at_least:
         if candidate.at_least > prune.min_units:
-            return f"held at its max_remove of {candidate.wish.max_remove:.4g}"
+            whose = f"{candidate.wish.max_remove:.4g} of {candidate.wish.max_remove_of}"
+            return f"held at the max_remove of {whose}"
         return f"its last units stay: min_units is {prune.min_units}"
     return None if prune.round_to is None else f"kept a multiple of {prune.round_to}"

@@ -76,6 +76,13 @@ def write_both(
     return files
 
 
+def sized(state: State, model: Any, scratch: Path) -> State:
+    """A state with the sizes of the model as a .keras file."""
+    figures = Figures()
+    _sized(model, "keras", scratch / "pruned", figures)
+    return figures.complete(state)
+
+
 def _sized(model: Any, export: Export, folder: Path, figures: Figures) -> Path:
     folder.mkdir(exist_ok=True)
     path = formats.write(model, export, folder)

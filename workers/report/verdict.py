@@ -10,10 +10,17 @@ NOTICEABLE = 1.05
 def verdict(metrics: Metrics, spec: PruningSpec) -> tuple[str, ...]:
     """Sentences: size, speed, quality."""
     before, after = metrics.before, metrics.after
+    untouched = (
+        metrics.pruned.parameters == before.parameters
+        and metrics.pruned.nonzero_parameters >= before.nonzero_parameters
+    )
     return tuple(
         sentence
         for sentence in (
-            _size(before, after, isinstance(spec.prune.granularity, WeightGranularity)),
+            "NOTHING WAS REMOVED: the target asks for less than one unit of any layer that may "
+            "lose some; the notes of the layers say why."
+            if untouched
+            else _size(before, after, isinstance(spec.prune.granularity, WeightGranularity)),
             _speed(metrics, isinstance(spec.prune.granularity, WeightGranularity)),
             _quality(metrics),
         )
@@ -34,9 +41,16 @@ def _size(before: State, after: State, weights: bool) -> str:
         )
     return (
         f"{before.parameters:,} parameters became {after.parameters:,} "
-        f"({before.parameters / after.parameters:.1f}x fewer), {before.macs:,} MACs became "
-        f"{after.macs:,} ({before.macs / max(after.macs, 1):.1f}x fewer); the .keras file is "
-        f"{raw:.1f}x smaller."
+        f"({_fewer(before.parameters, after.parameters)}), {before.macs:,} MACs became "
+        f"{after.macs:,} ({_fewer(before.macs, after.macs)}); the .keras file is "
+        + (f"{raw:.1f}x smaller." if raw >= NOTICEABLE else "not noticeably smaller.")
+    )
+
+
+def _fewer(before: int, after: int) -> str:
+    ratio = before / max(after, 1)
+    return (
+        f"{ratio:.1f}x fewer" if ratio >= NOTICEABLE else f"{1 - after / max(before, 1):.1%} fewer"
     )
 
 

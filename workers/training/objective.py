@@ -9,26 +9,10 @@ from numpy.typing import NDArray
 
 from app.domain.errors import InvalidSpec
 from app.domain.model import TrainingInfo
+from app.domain.objective import CLASSIFICATION, Match, check_metric, settle
 from app.domain.spec import LossName, MetricName, PruningSpec
 from workers.names import output_names
 
-LOSSES: dict[str, LossName] = {
-    "sparse_categorical_crossentropy": "sparse_categorical_crossentropy",
-    "categorical_crossentropy": "categorical_crossentropy",
-    "binary_crossentropy": "binary_crossentropy",
-    "mean_squared_error": "mean_squared_error",
-    "mse": "mean_squared_error",
-    "mean_absolute_error": "mean_absolute_error",
-    "mae": "mean_absolute_error",
-    "huber": "huber",
-}
-CLASSIFICATION = frozenset(
-    {
-        "sparse_categorical_crossentropy",
-        "categorical_crossentropy",
-        "binary_crossentropy",
-    }
-)
 METRICS: dict[str, MetricName] = {
     "accuracy": "accuracy",
     "acc": "accuracy",
@@ -111,23 +95,25 @@ def infer(
         targets: one array per output, samples first.
 
     Raises:
-        InvalidSpec: the asked loss cannot be computed from this output and these targets.
+        InvalidSpec: the asked loss or metric cannot be computed from this output and its targets.
     """
     notes: list[str] = []
     found = []
     asked = spec.fine_tune.loss if spec.fine_tune else None
-    compiled = LOSSES.get((training.loss or "").lower()) if training else None
+    compiled = training.loss if training else None
     for tensor, name, target in zip(model.outputs, output_names(model), targets, strict=True):
-        activation = output_activation(tensor)
-        loss = asked or _loss(compiled, activation, tensor.shape, target, notes)
-        _check(loss, tensor.shape, target)
-        logits = loss in CLASSIFICATION and activation not in ("softmax", "sigmoid")
-        found.append(
-            OutputObjective(name, loss, logits, _metrics(loss, training, spec, tensor.shape))
+        match = Match(
+            width=tensor.shape[-1] or 1,
+            activation=output_activation(tensor),
+            shape=target.shape[1:],
+            integer=bool(np.issubdtype(target.dtype, np.integer)),
+            dtype=str(target.dtype),
         )
-    if asked is None:
-        source = "the model's compile config" if compiled else "the model's output and the targets"
-        notes.insert(0, f"Loss taken from {source}: {', '.join(one.loss for one in found)}.")
+        loss, source = settle(match, asked, compiled)
+        notes.append(f"Loss of {name}: {loss}, {source}.")
+        logits = loss in CLASSIFICATION and match.activation not in ("softmax", "sigmoid")
+        metrics = _metrics(loss, training, spec, match)
+        found.append(OutputObjective(name, loss, logits, metrics))
     return Objective(tuple(found), tuple(notes))
 
 
@@ -142,85 +128,24 @@ def output_activation(tensor: Any) -> str | None:
     return getattr(activation, "__name__", None)
 
 
-def _is_labels(target: NDArray[Any], width: int) -> bool:
-    """Whether targets are class indexes rather than values of the output's own shape."""
-    return bool(
-        np.issubdtype(target.dtype, np.integer)
-        and (target.ndim == 1 or target.shape[-1] != width or width == 1)
-    )
-
-
-def _loss(
-    compiled: LossName | None,
-    activation: str | None,
-    shape: tuple[int | None, ...],
-    target: NDArray[Any],
-    notes: list[str],
-) -> LossName:
-    width = shape[-1] or 1
-    labels = _is_labels(target, width)
-    if compiled in ("sparse_categorical_crossentropy", "categorical_crossentropy"):
-        fitting: LossName = (
-            "sparse_categorical_crossentropy" if labels else "categorical_crossentropy"
-        )
-        if fitting != compiled:
-            notes.append(
-                f"The model was compiled with {compiled}; the targets are "
-                f"{'class indexes' if labels else 'one-hot'}, so {fitting} is used."
-            )
-        return fitting
-    if compiled is not None and not (width > 1 and labels):
-        return compiled
-    if compiled is not None:
-        notes.append(
-            f"The model was compiled with {compiled}; the targets are class indexes, so "
-            "sparse_categorical_crossentropy is used."
-        )
-    if width > 1 and labels:
-        return "sparse_categorical_crossentropy"
-    if activation == "softmax":
-        return "categorical_crossentropy"
-    if activation == "sigmoid":
-        return "binary_crossentropy"
-    return "mean_squared_error"
-
-
-def _check(loss: LossName, shape: tuple[int | None, ...], target: NDArray[Any]) -> None:
-    width = shape[-1] or 1
-    labels = _is_labels(target, width)
-    if loss == "sparse_categorical_crossentropy" and not (labels and width > 1):
-        raise InvalidSpec(
-            f"Loss {loss} needs class indexes and at least two outputs; the targets have shape "
-            f"{target.shape[1:]} and type {target.dtype}, the output has {width}.",
-            field="fine_tune.loss",
-        )
-    dense = ("binary_crossentropy", "mean_squared_error", "mean_absolute_error", "huber")
-    if loss in dense and labels and width > 1:
-        raise InvalidSpec(
-            f"Loss {loss} compares each of the {width} outputs with a value of its own; the "
-            f"targets have shape {target.shape[1:]} and type {target.dtype}. Use "
-            "sparse_categorical_crossentropy for class indexes.",
-            field="fine_tune.loss",
-        )
-    if loss == "categorical_crossentropy" and (labels or width == 1):
-        raise InvalidSpec(
-            f"Loss {loss} needs one-hot targets of width {width}; the targets have shape "
-            f"{target.shape[1:]}. Use sparse_categorical_crossentropy for class indexes.",
-            field="fine_tune.loss",
-        )
-
-
 def _metrics(
-    loss: LossName,
-    training: TrainingInfo | None,
-    spec: PruningSpec,
-    shape: tuple[int | None, ...],
+    loss: LossName, training: TrainingInfo | None, spec: PruningSpec, match: Match
 ) -> tuple[MetricName, ...]:
     if spec.evaluate.metrics is not None:
+        for metric in spec.evaluate.metrics:
+            check_metric(metric, loss, match)
         return spec.evaluate.metrics
     found: list[MetricName] = ["accuracy" if loss in CLASSIFICATION else "mean_absolute_error"]
     for name in training.metrics if training else ():
         known = METRICS.get(name.lower())
-        if known is not None and known not in found:
+        if known is not None and known not in found and _defined(known, loss, match):
             found.append(known)
     return tuple(found)
+
+
+def _defined(metric: MetricName, loss: LossName, match: Match) -> bool:
+    try:
+        check_metric(metric, loss, match)
+    except InvalidSpec:
+        return False
+    return True

@@ -1,0 +1,120 @@
+"""Which loss and metrics fit an output and its targets: known before a job is queued."""
+
+from app.domain.base import Record
+from app.domain.errors import InvalidSpec
+from app.domain.spec import LossName, MetricName
+
+LOSSES: dict[str, LossName] = {
+    "sparse_categorical_crossentropy": "sparse_categorical_crossentropy",
+    "categorical_crossentropy": "categorical_crossentropy",
+    "binary_crossentropy": "binary_crossentropy",
+    "mean_squared_error": "mean_squared_error",
+    "mse": "mean_squared_error",
+    "mean_absolute_error": "mean_absolute_error",
+    "mae": "mean_absolute_error",
+    "huber": "huber",
+}
+"""Names in compile configs of the losses that can be computed here."""
+CLASSIFICATION: frozenset[LossName] = frozenset(
+    {"sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"}
+)
+
+
+class Match(Record):
+    """One output beside its targets."""
+
+    width: int
+    """Length of the output's last axis."""
+    activation: str | None
+    shape: tuple[int, ...]
+    """Of one sample's target."""
+    integer: bool
+    dtype: str
+
+    @property
+    def labels(self) -> bool:
+        """Whether the targets are class indexes rather than values of the output's own shape."""
+        return self.integer and (not self.shape or self.shape[-1] != self.width or self.width == 1)
+
+
+def settle(match: Match, asked: LossName | None, compiled: str | None) -> tuple[LossName, str]:
+    """The loss of an output, and where it comes from in words.
+
+    Args:
+        asked: by the spec; it wins.
+        compiled: the name in the model's compile config.
+
+    Raises:
+        InvalidSpec: the asked loss cannot be computed from this output and these targets.
+    """
+    if asked is not None:
+        _check_loss(asked, match)
+        return asked, "as asked for"
+    known = LOSSES.get((compiled or "").lower())
+    if known is None:
+        loss = _told_by_output(match)
+        if compiled is None:
+            return loss, "told by the output and its targets"
+        return loss, f"instead of the model's own {compiled}, which is not known here"
+    fitting: LossName = (
+        "sparse_categorical_crossentropy" if match.labels else "categorical_crossentropy"
+    )
+    categorical = known in ("sparse_categorical_crossentropy", "categorical_crossentropy")
+    if known != fitting and (categorical or (match.labels and match.width > 1)):
+        kind = "class indexes" if match.labels else "one-hot"
+        return fitting, f"instead of the model's {known}, because the targets are {kind}"
+    return known, "taken from the model's compile config"
+
+
+def _told_by_output(match: Match) -> LossName:
+    if match.width > 1 and match.labels:
+        return "sparse_categorical_crossentropy"
+    if match.activation == "softmax":
+        return "categorical_crossentropy"
+    if match.activation == "sigmoid":
+        return "binary_crossentropy"
+    return "mean_squared_error"
+
+
+def _check_loss(loss: LossName, match: Match) -> None:
+    targets = f"the targets have shape {match.shape} and type {match.dtype}"
+    if loss == "sparse_categorical_crossentropy":
+        if not match.labels or match.width == 1:
+            raise InvalidSpec(
+                f"Loss {loss} needs class indexes and at least two outputs; {targets}, and the "
+                f"output has {match.width}.",
+                field="fine_tune.loss",
+            )
+    elif loss == "categorical_crossentropy":
+        if match.labels or match.width == 1:
+            raise InvalidSpec(
+                f"Loss {loss} needs one-hot targets of width {match.width}; {targets}. Use "
+                "sparse_categorical_crossentropy for class indexes.",
+                field="fine_tune.loss",
+            )
+    elif match.labels and match.width > 1:
+        raise InvalidSpec(
+            f"Loss {loss} compares each of the {match.width} outputs with a value of its own; "
+            f"{targets}. Use sparse_categorical_crossentropy for class indexes.",
+            field="fine_tune.loss",
+        )
+
+
+def check_metric(metric: MetricName, loss: LossName, match: Match) -> None:
+    """Raises `InvalidSpec` when a metric is not defined for an output with this loss."""
+    if metric in ("accuracy", "top_5_accuracy") and loss not in CLASSIFICATION:
+        raise InvalidSpec(
+            f"{metric} is not defined for loss {loss}; use mean_absolute_error or "
+            "mean_squared_error.",
+            field="evaluate.metrics",
+        )
+    if metric == "top_5_accuracy" and match.width < 6:
+        raise InvalidSpec(
+            f"top_5_accuracy says nothing of {match.width} outputs: use accuracy.",
+            field="evaluate.metrics",
+        )
+    if metric == "auc" and (loss not in CLASSIFICATION or match.width > 2):
+        raise InvalidSpec(
+            f"auc is defined for two classes; the output has {match.width} units and loss {loss}.",
+            field="evaluate.metrics",
+        )
