@@ -197,14 +197,21 @@ def test_the_api_and_the_workers_parents_never_load_tensorflow(
     service: Service, uploaded: dict[str, Any]
 ) -> None:
     service.succeed(long_job(uploaded, epochs=1))
-    children = [p for p in service.processes() if "workers.child" in p.cmdline()]
-    others = [p for p in service.processes() if "workers.child" not in p.cmdline()]
-    assert any(loads_tensorflow(process) for process in children)
-    assert not any(loads_tensorflow(process) for process in others)
 
+    def loading() -> dict[bool, bool]:
+        """Whether any job process, and any other process, has TensorFlow loaded."""
+        found = {True: False, False: False}
+        for process in service.processes():
+            try:
+                is_child = "workers.child" in process.cmdline()
+                loads = any("tensorflow" in region.path for region in process.memory_maps())
+            except psutil.Error:
+                continue  # It has just ended.
+            found[is_child] = found[is_child] or loads
+        return found
 
-def loads_tensorflow(process: psutil.Process) -> bool:
-    return any("tensorflow" in region.path for region in process.memory_maps())
+    service.until(lambda: loading()[True], "a spare to load TensorFlow")
+    assert loading()[False] is False
 
 
 def test_many_clients_at_once(service: Service, uploaded: dict[str, Any]) -> None:

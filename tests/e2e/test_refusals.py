@@ -57,20 +57,20 @@ def test_data_that_does_not_fit_is_refused_at_submit(
     assert "9" in answer.json()["detail"]
 
 
-def test_a_loss_that_cannot_be_computed_is_a_clear_failure(
+def test_a_loss_or_metric_that_cannot_be_computed_is_refused_at_submit(
     service: Service, uploaded: dict[str, Any]
 ) -> None:
-    job = service.wait(
-        service.submit(
-            {
-                "model": uploaded["cnn"],
-                "dataset": uploaded["data"],
-                "prune": {"target": {"kind": "fraction", "remove": 0.5}},
-                "fine_tune": {"loss": "mean_squared_error"},
-            }
-        )
-    )
-    assert job["status"] == "failed"
-    assert job["error"]["type"] == "/problems/invalid-spec"
-    assert job["error"]["field"] == "fine_tune.loss"
-    assert "sparse_categorical_crossentropy" in job["error"]["detail"]
+    spec = {
+        "model": uploaded["cnn"],
+        "dataset": uploaded["data"],
+        "prune": {"target": {"kind": "fraction", "remove": 0.5}},
+    }
+    for more, field in (
+        ({"fine_tune": {"loss": "mean_squared_error"}}, "fine_tune.loss"),
+        ({"evaluate": {"metrics": ["auc"]}}, "evaluate.metrics"),
+    ):
+        for route in ("/v1/jobs", "/v1/specs/validate"):
+            answer = service.http.post(route, json=spec | more)
+            assert answer.status_code == 422, answer.text
+            assert answer.json()["type"] == "/problems/invalid-spec"
+            assert answer.json()["field"] == field

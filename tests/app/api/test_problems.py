@@ -38,7 +38,9 @@ def test_a_problem_names_the_field_as_the_user_wrote_it(api: Api) -> None:
     assert problem["field"] == "prune.target.remove"
     assert problem["instance"] == "/v1/jobs"
     assert (problem["fault"], problem["retryable"]) == ("client", False)
-    assert problem["detail"] == "prune.target.remove: Input should be less than 1; got 50."
+    assert problem["detail"] == (
+        "prune.target.remove: a share is a fraction between 0 and 1, not a percent; got 50."
+    )
     assert problem["errors"] == [
         {"field": "prune.target.remove", "detail": "Input should be less than 1; got 50"}
     ]
