@@ -65,10 +65,7 @@ def _spec(ids: dict[str, str], **fine_tune: Any) -> dict[str, Any]:
 
 def _idle(service: Service) -> None:
     """Until the worker's spare has imported TensorFlow and waits."""
-    service.until(
-        lambda: any("workers.child" in p.cmdline() for p in service.worker_processes()), "a spare"
-    )
-    spare = next(p for p in service.worker_processes() if "workers.child" in p.cmdline())
+    spare = service.until(lambda: service.job_processes(), "a spare")[0]
     calm = 0
     while calm < 5:
         calm = calm + 1 if spare.cpu_percent(interval=0.3) < 1 else 0

@@ -110,6 +110,17 @@ class Service:
                 return [process, *process.children(recursive=True)]
         return []
 
+    def job_processes(self, queue: str = "jobs") -> list[psutil.Process]:
+        """The worker's children that run jobs, or wait for one."""
+        found = []
+        for process in self.worker_processes(queue):
+            try:
+                if "workers.child" in process.cmdline():
+                    found.append(process)
+            except psutil.Error:
+                continue  # It has just ended.
+        return found
+
     def broker_url(self) -> str:
         return f"unix://{self.data_dir / 'run' / 'valkey.sock'}"
 
