@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,6 +119,9 @@ class Client:
         return to
 
     def _send(self, method: str, route: str, **request: Any) -> httpx.Response:
+        if method == "POST":
+            # One key for all tries: what was carried out unseen is not carried out twice.
+            request["headers"] = {"Idempotency-Key": secrets.token_hex(16)}
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 answer = self._http.request(method, route, **request)
