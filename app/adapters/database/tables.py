@@ -15,30 +15,28 @@ class Base(DeclarativeBase):
     type_annotation_map = {dict[str, Any]: Json, float: Double, int: BigInteger}
 
 
-class ModelRow(Base):
+class _Upload:
+    """Columns of what users upload; the content lies in the store under `key`."""
+
+    id: Mapped[str] = mapped_column(String(48), primary_key=True)
+    created_at: Mapped[float]
+    filename: Mapped[str] = mapped_column(String(255))
+    key: Mapped[str] = mapped_column(String(255), index=True)
+    bytes: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    info: Mapped[dict[str, Any]]
+
+
+class ModelRow(_Upload, Base):
     """An uploaded model; `info` is an `app.domain.model.ModelInfo`."""
 
     __tablename__ = "models"
-    id: Mapped[str] = mapped_column(String(48), primary_key=True)
-    created_at: Mapped[float]
-    filename: Mapped[str] = mapped_column(String(255))
-    key: Mapped[str] = mapped_column(String(255), index=True)
-    bytes: Mapped[int]
-    sha256: Mapped[str] = mapped_column(String(64), index=True)
-    info: Mapped[dict[str, Any]]
 
 
-class DatasetRow(Base):
+class DatasetRow(_Upload, Base):
     """An uploaded data set; `info` is an `app.domain.dataset.DatasetInfo`."""
 
     __tablename__ = "datasets"
-    id: Mapped[str] = mapped_column(String(48), primary_key=True)
-    created_at: Mapped[float]
-    filename: Mapped[str] = mapped_column(String(255))
-    key: Mapped[str] = mapped_column(String(255), index=True)
-    bytes: Mapped[int]
-    sha256: Mapped[str] = mapped_column(String(64), index=True)
-    info: Mapped[dict[str, Any]]
 
 
 class JobRow(Base):
