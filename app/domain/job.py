@@ -30,9 +30,6 @@ class Status(StrEnum):
 
 ENDED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
 
-PHASES = ("loading", "pruning", "fine-tuning", "evaluating", "exporting", "measuring")
-"""What a job goes through, in this order (pruning and fine-tuning alternate with a schedule)."""
-
 
 class Progress(Record):
     """How far a running job is."""

@@ -41,15 +41,6 @@ class Adaptation:
     notes: tuple[str, ...] = ()
 
 
-def check_fit(model: ModelInfo, data: DatasetInfo) -> None:
-    """Hold a data set against a model.
-
-    Raises:
-        DatasetMismatch: with what the model expects and what the data set has.
-    """
-    adaptation(model, data)
-
-
 def check_objective(model: ModelInfo, data: DatasetInfo, spec: PruningSpec) -> None:
     """Hold a data set, and the loss and metrics of a spec, against a model.
 

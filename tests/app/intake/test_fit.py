@@ -7,7 +7,7 @@ import pytest
 from app.domain.dataset import ArrayInfo, DatasetInfo, DatasetOptions, SplitInfo
 from app.domain.errors import DatasetMismatch
 from app.domain.model import LayerInfo, ModelInfo, TensorInfo, TrainingInfo
-from app.intake.fit import adaptation, check_fit
+from app.intake.fit import adaptation
 
 Axes = tuple[int | None, ...] | None
 
@@ -88,7 +88,7 @@ def test_inputs_that_fit(axes: Axes, shape: tuple[int, ...], reshaped: tuple[int
 )
 def test_inputs_that_do_not_fit(axes: Axes, shape: tuple[int, ...], said: str) -> None:
     with pytest.raises(DatasetMismatch) as caught:
-        check_fit(model({"in": axes}, {"out": (10,)}), data(pixels(*shape), LABELS))
+        adaptation(model({"in": axes}, {"out": (10,)}), data(pixels(*shape), LABELS))
     assert said in caught.value.detail
 
 
@@ -101,7 +101,7 @@ def test_inputs_that_do_not_fit(axes: Axes, shape: tuple[int, ...], said: str) -
 )
 def test_advice_is_that_of_the_format(more: dict[str, Any], said: str) -> None:
     with pytest.raises(DatasetMismatch, match=said):
-        check_fit(model({"in": (784,)}, {"out": (10,)}), data(pixels(3), LABELS, **more))
+        adaptation(model({"in": (784,)}, {"out": (10,)}), data(pixels(3), LABELS, **more))
 
 
 def test_several_inputs_and_outputs_pair_by_name() -> None:
@@ -133,7 +133,7 @@ def test_several_inputs_and_outputs_pair_by_name() -> None:
 )  # fmt: skip
 def test_names_that_do_not_pair(x: Any, y: Any, said: str) -> None:
     with pytest.raises(DatasetMismatch) as caught:
-        check_fit(model({"b": (3,), "a": (2,)}, {"p": (10,), "q": (10,)}), data(x, y))
+        adaptation(model({"b": (3,), "a": (2,)}, {"p": (10,), "q": (10,)}), data(x, y))
     assert said in caught.value.detail
 
 
@@ -193,7 +193,7 @@ def test_targets_that_fit(
 )
 def test_targets_that_do_not_fit(axes: Axes, y: ArrayInfo, more: dict[str, Any], said: str) -> None:
     with pytest.raises(DatasetMismatch) as caught:
-        check_fit(model({"in": (4,)}, {"out": axes}), data(pixels(4), y, **more))
+        adaptation(model({"in": (4,)}, {"out": axes}), data(pixels(4), y, **more))
     assert said in caught.value.detail
 
 
@@ -203,9 +203,9 @@ def test_targets_that_do_not_fit(axes: Axes, y: ArrayInfo, more: dict[str, Any],
 )
 def test_a_binary_unit_takes_labels_0_and_1(more: dict[str, Any]) -> None:
     binary = model({"in": (4,)}, {"out": (1,)}, **more)
-    check_fit(binary, data(pixels(4), array("y", (), "int64", (0, 1))))
+    adaptation(binary, data(pixels(4), array("y", (), "int64", (0, 1))))
     with pytest.raises(DatasetMismatch, match="labels 1 to 2"):
-        check_fit(binary, data(pixels(4), array("y", (), "int64", (1, 2))))
+        adaptation(binary, data(pixels(4), array("y", (), "int64", (1, 2))))
 
 
 def test_labels_of_every_split_count() -> None:
@@ -216,16 +216,16 @@ def test_labels_of_every_split_count() -> None:
 
     uneven = DatasetInfo(format="npz", splits={"train": split(4), "test": split(5)})
     with pytest.raises(DatasetMismatch, match="labels 0 to 5"):
-        check_fit(model({"in": (4,)}, {"out": (5,)}), uneven)
+        adaptation(model({"in": (4,)}, {"out": (5,)}), uneven)
 
 
 def test_integer_inputs_take_integers_unscaled() -> None:
     indexes = model({"in": (4,)}, {"out": (10,)}, dtype="int32")
     assert adaptation(indexes, data(pixels(4), LABELS)).inputs[0].integer
     with pytest.raises(DatasetMismatch, match="Store it as an integer array"):
-        check_fit(indexes, data(array("x", (4,), "float32"), LABELS))
+        adaptation(indexes, data(array("x", (4,), "float32"), LABELS))
     with pytest.raises(DatasetMismatch, match="cannot be scaled"):
-        check_fit(indexes, data(pixels(4), LABELS, options=DatasetOptions(scale=0.5)))
+        adaptation(indexes, data(pixels(4), LABELS, options=DatasetOptions(scale=0.5)))
 
 
 def test_indexes_stay_within_the_embedding() -> None:
@@ -236,6 +236,6 @@ def test_indexes_stay_within_the_embedding() -> None:
         for kind in ("InputLayer", "Embedding")
     )
     embedding = model({"in": (4,)}, {"out": (10,)}, layers=layers)
-    check_fit(embedding, data(array("x", (4,), "int64", (0, 199)), LABELS))
+    adaptation(embedding, data(array("x", (4,), "int64", (0, 199)), LABELS))
     with pytest.raises(DatasetMismatch, match="indexes 0 to 199"):
-        check_fit(embedding, data(array("x", (4,), "int64", (0, 200)), LABELS))
+        adaptation(embedding, data(array("x", (4,), "int64", (0, 200)), LABELS))
