@@ -43,6 +43,9 @@ class _Named:
 
 Named = _Named()
 Share = Annotated[float, Field(gt=0, lt=1)]
+Runtime = Literal["keras", "litert", "onnxruntime"]
+Export = Literal["keras", "h5", "litert", "onnx"]
+BlockSide = Annotated[int, Field(ge=1, le=1024)]
 
 
 # --- granularity -------------------------------------------------------------------------------
@@ -59,14 +62,64 @@ class UnitGranularity(Strict):
 
 
 class ChannelGranularity(Strict):
-    """Channels of every layer are physically removed: convolution filters and Dense units."""
+    """Channels of every layer are physically removed: convolution filters, Dense and recurrent
+    units, the dimensions within attention heads. Heads stay: see granularity `head`.
+    """
 
     kind: Literal["channel"] = "channel"
 
 
+class NmGranularity(Strict):
+    """N of every M neighbouring weights along the input axis stay (2:4 by default).
+
+    Decides by itself how many weights go, so it takes no `target`. [Mishra et al. 2021,
+    arXiv:2104.08378]
+    """
+
+    kind: Literal["n_m"] = "n_m"
+    n: int = Field(default=2, ge=1, le=64)
+    """Weights that stay of each run of `m`."""
+    m: int = Field(default=4, ge=2, le=128)
+
+    @model_validator(mode="after")
+    def _removes_something(self) -> Self:
+        if self.n >= self.m:
+            raise wrong("n", f"n:m keeps n of every m weights, so n must be below m = {self.m}")
+        return self
+
+
+class BlockGranularity(Strict):
+    """Rectangles of neighbouring weights become zero together; shapes stay.
+
+    A kernel counts as a matrix of inputs (its rows) by outputs (its columns).
+    """
+
+    kind: Literal["block"] = "block"
+    shape: tuple[BlockSide, BlockSide] = (4, 4)
+    """Rows (inputs) and columns (outputs) of a block."""
+
+
+class HeadGranularity(Strict):
+    """Whole attention heads are physically removed."""
+
+    kind: Literal["head"] = "head"
+
+
+class LayerGranularity(Strict):
+    """Whole layers or residual blocks are physically removed, where the graph allows it."""
+
+    kind: Literal["layer"] = "layer"
+
+
 Granularity = Annotated[
     Annotated[
-        WeightGranularity | UnitGranularity | ChannelGranularity,
+        WeightGranularity
+        | NmGranularity
+        | BlockGranularity
+        | UnitGranularity
+        | ChannelGranularity
+        | HeadGranularity
+        | LayerGranularity,
         Field(discriminator="kind"),
     ],
     Named,
@@ -110,9 +163,96 @@ class ThresholdCriterion(Strict):
     """Factor on the standard deviation of the layer's weights."""
 
 
+class LampCriterion(Strict):
+    """Layer-adaptive magnitude: w² over the sum of the squares not yet smaller, per layer.
+
+    Meant for scope `global`. [Lee et al. 2021, arXiv:2010.07611]
+    """
+
+    kind: Literal["lamp"] = "lamp"
+
+
+class GeometricMedianCriterion(Strict):
+    """Units nearest to all others of their layer are the most replaceable: they go first.
+
+    FPGM. [He et al. 2019, arXiv:1811.00250]
+    """
+
+    kind: Literal["geometric_median"] = "geometric_median"
+
+
+class BatchNormScaleCriterion(Strict):
+    """|γ| of the batch normalisation behind a channel; its norm where there is none.
+
+    Network slimming. [Liu et al. 2017, arXiv:1708.06519]
+    """
+
+    kind: Literal["batch_norm_scale"] = "batch_norm_scale"
+
+
+class Calibrated(Strict):
+    """A criterion that looks at data: `samples` of the training split, streamed."""
+
+    samples: int = Field(default=1024, ge=1, le=1_000_000)
+
+
+class TaylorCriterion(Calibrated):
+    """First-order estimate of the change in loss, |w · ∂L/∂w|.
+
+    [Molchanov et al. 2019, arXiv:1906.10771]
+    """
+
+    kind: Literal["taylor"] = "taylor"
+
+
+class FisherCriterion(Calibrated):
+    """Optimal brain damage with the Fisher diagonal for the Hessian: ½ w² E[(∂L/∂w)²].
+
+    [LeCun et al. 1990; Theis et al. 2018, arXiv:1801.05787]
+    """
+
+    kind: Literal["fisher"] = "fisher"
+
+
+class WandaCriterion(Calibrated):
+    """|w| times the norm of the input that it reads. [Sun et al. 2023, arXiv:2306.11695]"""
+
+    kind: Literal["wanda"] = "wanda"
+
+
+class ApozCriterion(Calibrated):
+    """Units whose activations are most often zero go first (average percentage of zeros).
+
+    [Hu et al. 2016, arXiv:1607.03250]
+    """
+
+    kind: Literal["apoz"] = "apoz"
+
+
+class ActivationCriterion(Calibrated):
+    """Mean absolute activation of a unit: the quietest go first.
+
+    [Molchanov et al. 2017, arXiv:1611.06440]
+    """
+
+    kind: Literal["activation"] = "activation"
+
+
 Criterion = Annotated[
     Annotated[
-        MagnitudeCriterion | L1Criterion | L2Criterion | RandomCriterion | ThresholdCriterion,
+        MagnitudeCriterion
+        | L1Criterion
+        | L2Criterion
+        | RandomCriterion
+        | ThresholdCriterion
+        | LampCriterion
+        | GeometricMedianCriterion
+        | BatchNormScaleCriterion
+        | TaylorCriterion
+        | FisherCriterion
+        | WandaCriterion
+        | ApozCriterion
+        | ActivationCriterion,
         Field(discriminator="kind"),
     ],
     Named,
@@ -141,7 +281,36 @@ class MacsTarget(Strict):
     keep: Share
 
 
-Target = Annotated[FractionTarget | ParametersTarget | MacsTarget, Field(discriminator="kind")]
+class BytesTarget(Strict):
+    """The file of an export is at most this large."""
+
+    kind: Literal["bytes"] = "bytes"
+    export: Export = "keras"
+    max: int = Field(ge=1)
+    """Bytes of the file as it is downloaded."""
+
+
+class LatencyTarget(Strict):
+    """A call on a runtime takes at most this long, as measured on the worker's machine."""
+
+    kind: Literal["latency"] = "latency"
+    runtime: Runtime = "litert"
+    batch_size: int = Field(default=1, ge=1, le=4096)
+    keep: Share | None = None
+    """At most this share of the original's time."""
+    max_ms: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        if (self.keep is None) == (self.max_ms is None):
+            raise ValueError("a latency target says either keep or max_ms")
+        return self
+
+
+Target = Annotated[
+    FractionTarget | ParametersTarget | MacsTarget | BytesTarget | LatencyTarget,
+    Field(discriminator="kind"),
+]
 
 
 # --- prune -------------------------------------------------------------------------------------
@@ -173,41 +342,72 @@ class Prune(Strict):
 
     granularity: Granularity = ChannelGranularity()
     criterion: Criterion = MagnitudeCriterion()
-    scope: Literal["layer", "global"] = "layer"
-    """`layer`: the share holds in every layer. `global`: layers compete."""
+    scope: Literal["layer", "global", "isomorphic"] = "layer"
+    """`layer`: the share holds in every layer. `global`: layers compete. `isomorphic`: layers of
+    like structure compete among themselves. [Fang et al. 2024, arXiv:2407.04616]"""
+    reduction: Literal["mean", "sum", "max", "first"] = "mean"
+    """How the saliencies of coupled layers' slices become one unit's. [Fang et al. 2023,
+    arXiv:2301.12900]"""
+    normalisation: Literal["none", "mean", "max", "gaussian", "lamp"] = "mean"
+    """How units of different layers are made comparable where layers compete."""
     target: Target | None = None
     layers: tuple[LayerOverride, ...] = Field(default=(), max_length=200)
     round_to: int | None = Field(default=None, ge=1, le=256)
-    """Keep a multiple of this many units in each layer."""
+    """Keep a multiple of this many units in each layer. Left out: none with a fraction target;
+    with the others up to 8, which fills the lanes of SIMD units, where the layer is wide enough."""
     min_units: int = Field(default=1, ge=1, le=65536)
     """Keep at least this many units in each layer."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        structured = not isinstance(self.granularity, WeightGranularity)
+        structured = self.structured
+        if isinstance(self.granularity, NmGranularity):
+            if self.target is not None:
+                raise ValueError(
+                    "granularity n_m decides by n and m how much goes: leave target out"
+                )
+            if self.scope != "layer":
+                raise ValueError("granularity n_m is per run of weights: scope must be layer")
+            if isinstance(self.criterion, ThresholdCriterion):
+                raise ValueError("granularity n_m keeps the best n: threshold does not apply")
+            if any(override.remove is not None for override in self.layers):
+                raise ValueError("granularity n_m takes skip overrides only")
         if isinstance(self.criterion, ThresholdCriterion):
             if self.target is not None:
                 raise ValueError(
                     "criterion threshold decides by its quality how much goes: leave target out"
                 )
-            if structured:
+            if not isinstance(self.granularity, WeightGranularity):
                 raise ValueError("criterion threshold is defined for granularity weight only")
             if self.scope != "layer":
                 raise ValueError("criterion threshold is per layer: scope must be layer")
             if any(override.remove is not None for override in self.layers):
                 raise ValueError("criterion threshold takes skip overrides only")
-        elif self.target is None:
+        elif self.target is None and not isinstance(self.granularity, NmGranularity):
             raise wrong(
                 "target", 'target is missing; for example {"kind": "fraction", "remove": 0.5}'
             )
-        if isinstance(self.target, MacsTarget) and not structured:
+        if isinstance(self.target, MacsTarget | BytesTarget | LatencyTarget) and not structured:
             raise ValueError(
-                "zero weights are still multiplied, so granularity weight cannot reach a macs "
-                "target: use granularity channel, or a fraction or parameters target"
+                f"zero weights are still stored and multiplied, so granularity "
+                f"{self.granularity.kind} cannot reach a {self.target.kind} target: use "
+                "granularity channel, or a fraction or parameters target"
             )
         if not structured and (self.round_to is not None or self.min_units != 1):
             raise ValueError("round_to and min_units count units: use granularity unit or channel")
         return self
+
+    @property
+    def structured(self) -> bool:
+        """Whether layers become physically smaller, rather than sparse."""
+        return not isinstance(
+            self.granularity, WeightGranularity | NmGranularity | BlockGranularity
+        )
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether the criterion looks at data."""
+        return isinstance(self.criterion, Calibrated)
 
 
 # --- schedule ----------------------------------------------------------------------------------
@@ -311,13 +511,10 @@ class FineTune(Strict):
 
 
 # --- evaluation and exports --------------------------------------------------------------------
-Runtime = Literal["keras", "litert"]
-
-
 class Latency(Strict):
     """How latency is measured: before and after interleaved in one run, medians reported."""
 
-    runtimes: tuple[Runtime, ...] = Field(default=("keras", "litert"), min_length=1, max_length=2)
+    runtimes: tuple[Runtime, ...] = Field(default=("keras", "litert"), min_length=1, max_length=3)
     batch_sizes: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
         default=(1, 32), min_length=1, max_length=4
     )
@@ -330,9 +527,6 @@ class Evaluate(Strict):
     metrics: tuple[MetricName, ...] | None = Field(default=None, min_length=1)
     """Inferred from the model's compile config and its loss when left out."""
     latency: Latency | None = Latency()
-
-
-Export = Literal["keras", "h5", "litert"]
 
 
 class PruningSpec(Strict):
@@ -364,6 +558,12 @@ class PruningSpec(Strict):
             raise wrong(
                 "evaluate.metrics",
                 "evaluate.metrics needs a dataset: name one, or leave metrics out",
+            )
+        if self.dataset is None and self.prune.needs_data:
+            raise wrong(
+                "prune.criterion",
+                f"criterion {self.prune.criterion.kind} looks at data: name a dataset, or use "
+                "magnitude",
             )
         if self.fine_tune is None and not isinstance(self.schedule, OneShotSchedule):
             raise wrong(
