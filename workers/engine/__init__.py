@@ -5,11 +5,11 @@ carry it out on a copy (`apply`), prove it (`prove`), and hold masks while train
 """
 
 from workers.engine.analysis import Analysis, LayerAnalysis, analyse
-from workers.engine.counting import Counts, LayerCounts, count
+from workers.engine.counting import Counts, LayerCounts
 from workers.engine.cut import Cut, LayerCut, Progress, UnitCut, WeightCut
 from workers.engine.equality import Equality, prove
 from workers.engine.masks import constrain, masks_by_variable, unconstrain
-from workers.engine.prediction import Prediction, predict
+from workers.engine.prediction import Prediction, count, predict
 from workers.engine.schedules import shares
 from workers.engine.selection import begin, choose
 from workers.engine.surgery import apply

@@ -1,20 +1,22 @@
-"""The walk: every tensor of a graph carries an array of channel ids.
+"""The walk: every axis of every tensor of a graph carries names of the units along it.
 
-Makers mint ids, movers are executed on them, tiers unite those that meet, freezers remember why
-nothing may be removed. After the walk every tensor changes along one axis at most, so that what
-remains after a removal is always a rectangular part of it.
+Makers mint names, movers move them, tiers unite those that meet, freezers remember why nothing may
+be removed. What is bound to a name (slices of variables, settings of layers, arguments of calls)
+goes with it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from workers.engine import graph
-from workers.engine.ids import Ids, Names, compact, flat_shape, spread, tidy, varying_axes
+from workers.engine.ids import Axis, Ids, Names, Tensor, bare, named, tiled
 
 Shape = tuple[int | None, ...]
+Values = NDArray[Any]
 
 
 class Opaque(Exception):
@@ -26,153 +28,321 @@ class Opaque(Exception):
 
 @dataclass(frozen=True)
 class Binding:
-    """One axis of a variable is named by ids; `reads`: the axis belongs to the layer's input."""
+    """One axis of a variable is named; `reads`: the axis belongs to what the layer reads."""
 
     layer: str
     variable: Any
-    axis: int
-    ids: Ids
+    number: int
+    axis: Axis
     reads: bool
 
 
 @dataclass(frozen=True)
-class Maker:
-    """A layer that makes units: column i of `kernel` along `axis` makes unit `ids[i]`."""
+class Slot:
+    """An axis of a kernel that holds columns of units: their saliency is read off it."""
 
-    layer: Any
     kernel: Any
-    axis: int
-    ids: Ids
+    number: int
+    axis: Axis
+
+
+@dataclass
+class Maker:
+    """What makes units: a layer, or one of several kinds of units of a layer."""
+
+    name: str
+    key: str
+    """Path of the layer."""
+    layer: Any
+    axis: Axis
+    slots: list[Slot] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A setting that follows from the shape which remains of `ids`."""
+    """A setting that follows from the sizes that remain of some axes."""
+
+    layer: Any
+    setting: str
+    axes: Tensor
+    render: Callable[[tuple[int | None, ...]], Any]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of one call that follows from what remains of some axes.
+
+    `render` gets, for each axis, which indices stay (None where the size is not known).
+    """
+
+    node: Any
+    position: int | str
+    axes: Tensor
+    render: Callable[[tuple[NDArray[np.bool_] | None, ...]], Any]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A variable is multiplied by a number that follows from how many remain of how many."""
+
+    variable: Any
+    axes: Tensor
+    factor: Callable[[tuple[int, ...]], float]
+
+
+Run = Callable[[list[Values]], list[Values]]
+Reference = Callable[[Run, list[Values], Callable[[Axis], NDArray[np.bool_]]], list[Values]]
+"""What a call computes in the original when some of its input is to count as removed.
+
+Given the call itself (as a function of its flat tensors), the tensors, and what stays of an axis.
+"""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Multiply-accumulates of one call: a constant times what remains of some axes."""
 
     layer: str
-    setting: str
-    ids: Ids
-    render: Callable[[tuple[int, ...]], Any]
+    constant: int
+    axes: Tensor
+    exact: bool
 
 
 @dataclass
 class Walk:
-    """What is known while walking: names, bindings, edits and reasons."""
+    """What is known while walking: names, bindings, edits and reasons.
 
+    `grids`: what earlier walks learnt of makers whose columns are a grid (heads times dimensions).
+    """
+
+    grids: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     names: Names = field(default_factory=Names)
-    tensors: dict[int, Ids] = field(default_factory=dict)
+    tensors: dict[int, Tensor] = field(default_factory=dict)
     bindings: dict[tuple[int, int], Binding] = field(default_factory=dict)
     makers: dict[str, Maker] = field(default_factory=dict)
-    edits: dict[tuple[str, str], Edit] = field(default_factory=dict)
+    edits: dict[tuple[int, str], Edit] = field(default_factory=dict)
+    arguments: list[Argument] = field(default_factory=list)
+    scales: dict[int, Scale] = field(default_factory=dict)
+    references: dict[int, Reference] = field(default_factory=dict)
+    works: list[Work] = field(default_factory=list)
     frozen: list[tuple[Ids, str]] = field(default_factory=list)
+    heads: list[Ids] = field(default_factory=list)
     opaque: dict[str, str] = field(default_factory=dict)
+    wanted: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def freeze(self, ids: Ids, reason: str) -> None:
-        """Nothing named by `ids` may be removed."""
-        self.frozen.append((np.unique(compact(ids)), reason))
+    # --- names -----------------------------------------------------------------------------
+    def freeze(self, axes: Axis | Iterable[Axis], reason: str) -> None:
+        """Nothing along these axes may be removed."""
+        for axis in (axes,) if isinstance(axes, Axis) else axes:
+            for line in axis.lines:
+                self.frozen.append((np.unique(line), reason))
 
-    def bind(self, layer: Any, variable: Any, axis: int, line: Ids, *, reads: bool) -> None:
+    def unite(self, left: Axis, right: Axis, user: str) -> Axis:
+        """Two axes of one size lose the same indices; returns the one to go on with."""
+        if not left.named and not right.named:
+            return left if left.size is not None else right
+        if not left.named or not right.named:
+            known = left if left.named else right
+            self.freeze(known, f"{user} joins it with what cannot be removed")
+            return known
+        if left.size != right.size:
+            self.freeze((left, right), f"{user} joins {left.size} with {right.size} of them")
+            return left
+        if len(left.lines) != len(right.lines):
+            few, many = sorted((left, right), key=lambda axis: len(axis.lines))
+            grid = self._grid_of(many)
+            if grid is not None:
+                self.want(few, grid)
+            self.freeze((left, right), f"{user} joins grids of different shape")
+            return few
+        for one, other in zip(left.lines, right.lines, strict=True):
+            self.names.unite(one, other)
+        return left
+
+    def _grid_of(self, axis: Axis) -> tuple[int, ...] | None:
+        """The shape of the grid that a maker's axis with these lines was laid out in."""
+        roots = [self.names.find(line) for line in axis.lines]
+        for name, maker in self.makers.items():
+            grid = self.grids.get(name)
+            if grid is None or len(maker.axis.lines) != len(roots) or maker.axis.size != axis.size:
+                continue
+            if all(
+                np.array_equal(self.names.find(mine), other)
+                for mine, other in zip(maker.axis.lines, roots, strict=True)
+            ):
+                return grid
+        return None
+
+    def want(self, axis: Axis, grid: tuple[int, ...]) -> bool:
+        """Ask for another walk in which the makers of these names lay them out as a grid."""
+        if len(axis.lines) != 1:
+            return False
+        roots = self.names.find(axis.lines[0])
+        found = False
+        for name, maker in self.makers.items():
+            if (
+                len(maker.axis.lines) == 1
+                and maker.axis.size == roots.size
+                and name not in self.grids
+            ):
+                mine = self.names.find(maker.axis.lines[0])
+                if np.array_equal(mine, roots) and np.unique(mine).size == mine.size:
+                    self.wanted[name] = grid
+                    found = True
+        return found
+
+    def mint(self, size: int) -> Axis:
+        """A fresh axis."""
+        return named((self.names.mint(size),))
+
+    # --- what goes with names --------------------------------------------------------------
+    def bind(
+        self, layer: str, variable: Any, number: int, axis: Axis, *, reads: bool = False
+    ) -> None:
         """Name an axis of a variable. A second call of a shared layer unites both names."""
-        axis %= len(variable.shape)
-        known = self.bindings.get((id(variable), axis))
+        number %= len(variable.shape)
+        known = self.bindings.get((id(variable), number))
         if known is not None:
-            self.names.unite(known.ids, line)
+            if known.axis.named or axis.named:
+                self.unite(known.axis, axis, layer)
             return
-        self.bindings[id(variable), axis] = Binding(layer.name, variable, axis, line, reads)
+        self.bindings[id(variable), number] = Binding(layer, variable, number, axis, reads)
 
-    def make(self, layer: Any, kernel: Any, axis: int) -> Ids:
-        """The ids of a maker's units; the same at every call of a shared layer."""
-        if layer.name not in self.makers:
-            axis %= len(kernel.shape)
-            line = self.names.mint(int(kernel.shape[axis]))
-            self.makers[layer.name] = Maker(layer, kernel, axis, line)
-            self.bind(layer, kernel, axis, line, reads=False)
-        return self.makers[layer.name].ids
+    def make(
+        self, name: str, layer: Any, size: int, *, groups: int = 1, key: str | None = None
+    ) -> Axis:
+        """The names of a maker's units; the same at every call of a shared layer.
+
+        With `groups`, the axis is that many runs which lose the same positions.
+        """
+        maker = self.makers.get(name)
+        if maker is None:
+            tied = groups > 1
+            axis = tiled(self.mint(size // groups), groups) if tied else self._laid_out(name, size)
+            maker = self.makers[name] = Maker(name, key or name, layer, axis)
+        return maker.axis
+
+    def tie(self, axis: Axis, groups: int, user: str) -> Axis:
+        """Let `groups` runs of an axis lose the same positions; returns the first run's axis."""
+        size = (axis.size or 0) // groups
+        first = []
+        for line in axis.lines:
+            grid = self.names.find(line).reshape(groups, size)
+            if size == 1 or not (grid == grid[:, :1]).all():
+                self.names.unite(grid, grid[:1])
+            else:
+                self.freeze(Axis(axis.size, (line,)), f"{user} needs every one of its groups")
+            first.append(line[:size])
+        return named(first, size)
+
+    def _laid_out(self, name: str, size: int) -> Axis:
+        grid = self.grids.get(name)
+        if grid is None or int(np.prod(grid)) != size:
+            return self.mint(size)
+        lines = []
+        for position, count in enumerate(grid):
+            if count > 1:
+                view = [1] * len(grid)
+                view[position] = count
+                line = self.names.mint(count).reshape(view)
+                lines.append(np.broadcast_to(line, grid).reshape(-1))
+        return named(lines)
+
+    def slot(self, name: str, kernel: Any, number: int, axis: Axis) -> None:
+        """Remember where the columns of a maker's units are."""
+        number %= len(kernel.shape)
+        slots = self.makers[name].slots
+        if not any(slot.kernel is kernel and slot.number == number for slot in slots):
+            slots.append(Slot(kernel, number, axis))
 
     def edit(
-        self, layer: Any, setting: str, ids: Ids, render: Callable[[tuple[int, ...]], Any]
+        self,
+        layer: Any,
+        setting: str,
+        axes: Sequence[Axis],
+        render: Callable[[tuple[int | None, ...]], Any],
     ) -> None:
-        """Let a setting follow `ids`. Calls of a shared layer must keep the same shape."""
-        known = self.edits.get((layer.name, setting))
+        """Let a setting follow axes. Calls of a shared layer must keep the same shape."""
+        axes = tuple(axes)
+        known = self.edits.get((id(layer), setting))
         if known is None:
-            self.edits[layer.name, setting] = Edit(layer.name, setting, ids, render)
-        elif known.ids.shape == ids.shape:
-            self.names.unite(known.ids, ids)
+            self.edits[id(layer), setting] = Edit(layer, setting, axes, render)
+            return
+        if [a.size for a in known.axes] == [a.size for a in axes]:
+            for one, other in zip(known.axes, axes, strict=True):
+                if one.named or other.named:
+                    self.unite(one, other, layer.name)
         else:
-            for each in (known.ids, ids):
-                self.freeze(each, f"{layer.name} is called with different shapes")
+            self.freeze((*known.axes, *axes), f"{layer.name} is called with different shapes")
 
-    def single_axis(self, ids: Ids, axis: int, user: str) -> Ids:
-        """The names along `axis` alone, shape (size of that axis,).
+    def scale(
+        self, variable: Any, axes: Sequence[Axis], factor: Callable[[tuple[int, ...]], float]
+    ) -> None:
+        """Multiply a variable by a number that follows from how many remain."""
+        self.scales[id(variable)] = Scale(variable, tuple(axes), factor)
 
-        Where the tensor changes along further axes, what shares an index of `axis` becomes one
-        unit; where it changes along other axes only, its units are positions to `user`, and stay.
-        """
-        small = compact(ids)
-        others = [a for a in varying_axes(ids) if a != axis]
-        first = small
-        for other in others:
-            first = first.take([0], other)
-        if others and small.shape[axis] == 1:
-            self.freeze(ids, f"its units are positions, not channels, to {user}")
-        elif others:
-            self.names.unite(small, first)
-        return np.broadcast_to(first.reshape(-1), (ids.shape[axis],))
+    def kernel_work(self, layer: str, variable: Any, positions: Sequence[Axis]) -> None:
+        """A kernel is used once at each of these positions."""
+        axes = []
+        for number, size in enumerate(variable.shape):
+            binding = self.bindings.get((id(variable), number))
+            axes.append(Axis(int(size)) if binding is None else binding.axis)
+        self.work(layer, (*axes, *positions))
 
-    def settle(self) -> None:
-        """Unite until every tensor changes along one axis at most (the last such axis)."""
-        for ids in self.tensors.values():
-            while len(axes := varying_axes(roots := tidy(self.names.find(ids)))) > 1:
-                small = compact(roots)
-                self.names.unite(small, small.take([0], axes[0]))
+    def work(self, layer: str, axes: Sequence[Axis]) -> None:
+        """As many multiply-accumulates as these axes have indices together."""
+        constant = 1
+        for axis in axes:
+            if not axis.named:
+                constant *= 1 if axis.size is None else axis.size
+        exact = all(axis.size is not None for axis in axes)
+        self.works.append(Work(layer, constant, tuple(a for a in axes if a.named), exact))
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a layer: the ids and shapes (without batch) of what goes in and comes out."""
+    """One call of a layer or operation: the axes of what goes in, the shapes of what comes out.
+
+    `key` is the layer's path: its name, behind those of the models and wrappers that hold it.
+    """
 
     layer: Any
-    inputs: tuple[Ids, ...]
-    input_shapes: tuple[Shape, ...]
+    key: str
+    inputs: tuple[Tensor, ...]
     output_shapes: tuple[Shape, ...]
     walk: Walk
+    node: Any = None
 
     @property
-    def ids(self) -> Ids:
-        """The ids of the only input."""
+    def input(self) -> Tensor:
+        """The only input.
+
+        Raises:
+            Opaque: there are several.
+        """
         if len(self.inputs) != 1:
-            raise Opaque(f"{self.layer.name} is called with {len(self.inputs)} inputs")
+            raise Opaque(f"{self.key} is called with {len(self.inputs)} inputs")
         return self.inputs[0]
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the id tensor of the only output."""
-        return flat_shape((None, *self.output_shapes[0]))
+    def shape(self) -> Shape:
+        """Shape of the only output, batch axis first."""
+        if len(self.output_shapes) != 1:
+            raise Opaque(f"{self.key} has {len(self.output_shapes)} outputs")
+        return self.output_shapes[0]
 
     @property
     def channel_axis(self) -> int:
-        """Axis of the channels without batch, by the layer's data format."""
-        return 0 if getattr(self.layer, "data_format", None) == "channels_first" else -1
+        """Number of the channel axis, by the layer's data format."""
+        first = getattr(self.layer, "data_format", None) == "channels_first"
+        return 1 if first else len(self.inputs[0]) - 1
 
-    def axis(self, batched: Any, ids: Ids) -> int:
-        """A layer's axis setting, which counts the batch axis, as an axis of `ids`."""
-        if not isinstance(batched, int) or batched % (ids.ndim + 1) == 0:
-            raise Opaque(f"{self.layer.name} works along axis {batched}")
-        return batched % (ids.ndim + 1) - 1
-
-    def line(self, axis: int | None = None) -> Ids:
-        """The input's names along the channel axis (or `axis`)."""
-        axis = self.channel_axis if axis is None else axis
-        return self.walk.single_axis(self.ids, axis % self.ids.ndim, self.layer.name)
-
-    def bind(self, variable: Any, axis: int, line: Ids, *, reads: bool = False) -> None:
-        """Name an axis of one of the layer's variables."""
-        self.walk.bind(self.layer, variable, axis, line, reads=reads)
-
-    def spread(self, line: Ids, axis: int | None = None) -> Ids:
-        """An output whose entries are named by `line` along the channel axis (or `axis`)."""
-        axis = self.channel_axis if axis is None else axis
-        return spread(line, self.shape, axis % len(self.shape))
+    def axis(self, number: Any, tensor: Tensor | None = None) -> int:
+        """A layer's axis setting, which counts the batch axis, as an index into the axes."""
+        rank = len(self.inputs[0] if tensor is None else tensor)
+        if not isinstance(number, int) or number % rank == 0:
+            raise Opaque(f"{self.key} works along axis {number}")
+        return number % rank
 
     def weights(self, *names: str) -> dict[str, Any]:
         """The layer's weights by name.
@@ -182,60 +352,160 @@ class Call:
         """
         found = {variable.name: variable for variable in self.layer.weights}
         if strange := set(found) - set(names):
-            raise Opaque(f"{self.layer.name} has further weights ({', '.join(sorted(strange))})")
+            raise Opaque(f"{self.key} has further weights ({', '.join(sorted(strange))})")
         return found
 
+    def bind(self, variable: Any, number: int, axis: Axis, *, reads: bool = False) -> None:
+        """Name an axis of one of the layer's variables."""
+        self.walk.bind(self.key, variable, number, axis, reads=reads)
 
-Rule = Callable[[Call], Ids]
+    def make(self, kernel: Any, number: int, axis: Axis | None = None) -> Axis:
+        """Names for the units along an axis of the layer's kernel."""
+        number %= len(kernel.shape)
+        if axis is None:
+            axis = self.walk.make(self.key, self.layer, int(kernel.shape[number]))
+        self.bind(kernel, number, axis)
+        self.walk.slot(self.key, kernel, number, axis)
+        return axis
+
+    def freeze(self, axes: Axis | Iterable[Axis], reason: str) -> None:
+        """Nothing along these axes may be removed; the reason follows the layer's name."""
+        self.walk.freeze(axes, f"{self.key} {reason}")
+
+    def edit(
+        self, setting: str, axes: Sequence[Axis], render: Callable[[Any], Any] | None = None
+    ) -> None:
+        """Let a setting follow axes; without `render`, the number that remains of the only one."""
+        self.walk.edit(self.layer, setting, axes, render or (lambda sizes: sizes[0]))
+
+    def silence(self, axes: Mapping[int, int]) -> None:
+        """Removed indices of these inputs' axes count as zero in the original's call.
+
+        Args:
+            axes: by number of the input, the number of the axis.
+        """
+        if self.node is None:
+            raise Opaque(f"{self.key} sums over units inside another layer")
+        mine = {number: (axis, self.inputs[number][axis]) for number, axis in axes.items()}
+
+        def compute(run: Run, inputs: list[Values], kept: Any) -> list[Values]:
+            inputs = list(inputs)
+            for number, (axis, names) in mine.items():
+                view = [1] * inputs[number].ndim
+                view[axis] = -1
+                stays = kept(names).reshape(view)
+                inputs[number] = np.where(stays, inputs[number], np.zeros_like(inputs[number]))
+            return run(inputs)
+
+        self.walk.references[id(self.node)] = compute
+
+    def replaced(self, number: int, axis: Axis, tensor: Tensor | None = None) -> Tensor:
+        """The input with one axis replaced; sizes of the others as the output's shape says."""
+        axes = list(self.inputs[0] if tensor is None else tensor)
+        axes[number] = axis
+        return self.fitted(axes)
+
+    def fitted(self, axes: Sequence[Axis], output: int = 0) -> Tensor:
+        """Axes whose sizes are those of an output; names hold where the size fits."""
+        shape = self.output_shapes[output]
+        if len(shape) != len(axes):
+            raise Opaque(f"{self.key} gives {len(shape)} axes where {len(axes)} were expected")
+        for axis, size in zip(axes, shape, strict=True):
+            if axis.named and axis.size != size:
+                self.freeze(axis, "changes its length, so they are positions to it, not channels")
+        return tuple(
+            axis if axis.size == size else Axis(size)
+            for axis, size in zip(axes, shape, strict=True)
+        )
+
+    def inner(
+        self, layer: Any, key: str, inputs: Sequence[Tensor], shapes: Sequence[Shape]
+    ) -> "Call":
+        """A call of a layer that this one holds."""
+        return Call(layer, f"{self.key}/{key}", tuple(inputs), tuple(shapes), self.walk, None)
 
 
-def _call(node: Any, walk: Walk) -> Call:
-    return Call(
-        layer=node.operation,
-        inputs=tuple(walk.tensors[id(tensor)] for tensor in node.input_tensors),
-        input_shapes=tuple(tuple(tensor.shape[1:]) for tensor in node.input_tensors),
-        output_shapes=tuple(tuple(tensor.shape[1:]) for tensor in node.output_tensors),
-        walk=walk,
-    )
+Result = tuple[Tensor, ...]
+Rule = Callable[[Call], Tensor | Result]
 
 
-def _apply(call: Call, rules: Mapping[type, Rule]) -> tuple[Ids, ...]:
-    rule = rules.get(type(call.layer))
+def outputs_of(result: Tensor | Result) -> Result:
+    """A rule's answer as one tensor per output."""
+    if result and isinstance(result[0], Axis):
+        return (result,)  # type: ignore[return-value]
+    return result  # type: ignore[return-value]
+
+
+def apply_rule(call: Call, rules: Mapping[type, Rule]) -> Result:
+    """The outputs of a call; what no rule understands freezes what it touches."""
     kind = type(call.layer).__name__
     try:
+        if graph.is_graph(call.layer):
+            return _through(call, rules)
+        rule = rules.get(type(call.layer))
         if rule is None:
-            nested = "nested models" if graph.is_graph(call.layer) else f"{kind} layers"
-            raise Opaque(f"{call.layer.name}: {nested} are left as they are")
-        if len(call.output_shapes) != 1:
-            raise Opaque(f"{call.layer.name} has several outputs")
-        return (tidy(rule(call)),)
+            raise Opaque(f"{call.key}: {kind} layers are left as they are")
+        return outputs_of(rule(call))
     except Opaque as reason:
-        call.walk.opaque[call.layer.name] = str(reason)
-        for ids in call.inputs:
-            call.walk.freeze(ids, str(reason))
-        return tuple(frozen(call.walk, shape, str(reason)) for shape in call.output_shapes)
+        call.walk.opaque[call.key] = str(reason)
+        for tensor in call.inputs:
+            call.walk.freeze(tensor, str(reason))
+        _count_opaque(call)
+        return tuple(bare(shape) for shape in call.output_shapes)
 
 
-def frozen(walk: Walk, shape: Shape, reason: str) -> Ids:
-    """A tensor under one fresh name that may not be removed."""
-    name = walk.names.mint(1)
-    walk.freeze(name, reason)
-    return np.broadcast_to(name, flat_shape((None, *shape)))
+def _count_opaque(call: Call) -> None:
+    kernels = [v for v in getattr(call.layer, "weights", ()) if v.name in graph.KERNELS]
+    if kernels:
+        call.walk.works.append(Work(call.key, 0, (), exact=False))
+
+
+def _through(call: Call, rules: Mapping[type, Rule]) -> Result:
+    """A nested model: its own graph, with the names that come in."""
+    inner = graph.graph_of(call.layer)
+    for tensor, axes in zip(inner.inputs, call.inputs, strict=True):
+        known = call.walk.tensors.get(id(tensor))
+        if known is not None:
+            for one, other in zip(known, axes, strict=True):
+                if one.named or other.named:
+                    call.walk.unite(one, other, call.key)
+        call.walk.tensors[id(tensor)] = axes
+    _run(inner, f"{call.key}/", call.walk, rules)
+    return tuple(call.walk.tensors[id(tensor)] for tensor in inner.outputs)
+
+
+def _run(model: Any, prefix: str, walk: Walk, rules: Mapping[type, Rule]) -> None:
+    for node in graph.calls(model):
+        if not node.input_tensors:
+            continue
+        call = Call(
+            layer=node.operation,
+            key=f"{prefix}{node.operation.name}",
+            inputs=tuple(walk.tensors[id(tensor)] for tensor in node.input_tensors),
+            output_shapes=tuple(tuple(tensor.shape) for tensor in node.output_tensors),
+            walk=walk,
+            node=node,
+        )
+        outputs = apply_rule(call, rules)
+        for tensor, axes in zip(node.output_tensors, outputs, strict=True):
+            walk.tensors[id(tensor)] = axes
+
+
+WALKS = 8
+"""Walks until every grid of heads times dimensions is known; two or three are the rule."""
 
 
 def walk_graph(model: Any, rules: Mapping[type, Rule]) -> Walk:
-    """Walk a model's graph once, calling the rule of each layer's class."""
-    walk = Walk()
-    for node in graph.calls(model):
-        if not node.input_tensors:
-            for tensor in node.output_tensors:
-                reason = f"{node.operation.name} is an input of the model"
-                walk.tensors[id(tensor)] = frozen(walk, tuple(tensor.shape[1:]), reason)
-            continue
-        outputs = _apply(_call(node, walk), rules)
-        for tensor, ids in zip(node.output_tensors, outputs, strict=True):
-            walk.tensors[id(tensor)] = ids
-    for tensor in model.outputs:
-        walk.freeze(walk.tensors[id(tensor)], "it is an output of the model")
-    walk.settle()
+    """Walk a model's graph, calling the rule of each layer's or operation's class."""
+    grids: dict[str, tuple[int, ...]] = {}
+    for _ in range(WALKS):
+        walk = Walk(grids=grids)
+        for tensor in graph.graph_of(model).inputs:
+            walk.tensors[id(tensor)] = bare(tensor.shape)
+        _run(model, "", walk, rules)
+        for tensor in graph.graph_of(model).outputs:
+            walk.freeze(walk.tensors[id(tensor)], "it is an output of the model")
+        if not set(walk.wanted) - set(grids):
+            break
+        grids = {**walk.wanted, **grids}
     return walk

@@ -1,23 +1,20 @@
 """Parameters and multiply-accumulates (MACs) per sample, by layer.
 
-MACs are those of Dense, convolution and recurrent kernels, as is usual; biases, normalisation and
-activations are not counted. Every kernel entry is used once per output position.
+MACs are those of kernels (every entry is used once per output position) and of the products of
+attention, as is usual; biases, normalisation and activations are not counted.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
-import keras
 import numpy as np
 
 from workers.engine import graph
-from workers.engine.channels import Shape
-
-layers = keras.layers
+from workers.engine.channels import Shape, Walk, Work
+from workers.engine.ids import Axis
 
 
 @dataclass(frozen=True)
@@ -25,6 +22,7 @@ class LayerCounts:
     """One layer's figures."""
 
     name: str
+    """Its path: layers of nested models behind the model's name and a slash."""
     class_name: str
     parameters: int
     nonzero_parameters: int
@@ -51,124 +49,99 @@ class Counts:
         return {layer.name: layer for layer in self.layers}
 
 
-@dataclass(frozen=True)
-class Use:
-    """A kernel, and how many positions per sample one call applies it to."""
+class Remaining(Protocol):
+    """How many indices of an axis remain."""
 
-    variable: Any
-    positions: int
-
-
-Work = Callable[[Any, Shape, Shape], dict[str, int]]
-
-
-def _length(shape: Shape) -> int:
-    return math.prod(1 if size is None else size for size in shape)
-
-
-def _space(layer: Any, shape: Shape) -> int:
-    return _length(shape[1:] if layer.data_format == "channels_first" else shape[:-1])
-
-
-def _dense(layer: Any, before: Shape, after: Shape) -> dict[str, int]:
-    return {"kernel": _length(after[:-1])}
-
-
-def _convolution(layer: Any, before: Shape, after: Shape) -> dict[str, int]:
-    return {"kernel": _space(layer, after)}
-
-
-def _transposed(layer: Any, before: Shape, after: Shape) -> dict[str, int]:
-    return {"kernel": _space(layer, before)}
-
-
-def _separable(layer: Any, before: Shape, after: Shape) -> dict[str, int]:
-    return dict.fromkeys(("depthwise_kernel", "pointwise_kernel"), _space(layer, after))
-
-
-def _recurrent(layer: Any, before: Shape, after: Shape) -> dict[str, int]:
-    return dict.fromkeys(("kernel", "recurrent_kernel"), _length(before[:-1]))
-
-
-def _none(layer: Any, before: Shape, after: Shape) -> dict[str, int]:
-    return {}
-
-
-WORK: Mapping[type, Work] = MappingProxyType(
-    {
-        layers.Dense: _dense,
-        **dict.fromkeys((layers.Conv1D, layers.Conv2D, layers.Conv3D), _convolution),
-        **dict.fromkeys((layers.DepthwiseConv1D, layers.DepthwiseConv2D), _convolution),
-        **dict.fromkeys(
-            (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose), _transposed
-        ),
-        **dict.fromkeys((layers.SeparableConv1D, layers.SeparableConv2D), _separable),
-        **dict.fromkeys((layers.SimpleRNN, layers.LSTM, layers.GRU), _recurrent),
-        layers.Embedding: _none,
-    }
-)
-
-
-def uses(model: Any) -> tuple[dict[str, list[Use]], bool]:
-    """Kernel uses by the top-level layer they happen in, and whether all are known exactly."""
-    found: dict[str, list[Use]] = {}
-    exact = True
-    for node in graph.calls(model):
-        if not node.input_tensors:
-            continue
-        mine, sure = _uses_of(node)
-        found.setdefault(node.operation.name, []).extend(mine)
-        exact = exact and sure
-    return found, exact
-
-
-def _uses_of(node: Any) -> tuple[list[Use], bool]:
-    layer = node.operation
-    if graph.is_graph(layer):
-        inner, exact = uses(layer)
-        return [use for each in inner.values() for use in each], exact
-    weights = {variable.name: variable for variable in getattr(layer, "weights", ())}
-    work = WORK.get(type(layer))
-    if work is None:
-        return [], not set(weights) & graph.KERNELS
-    before, after = (tuple(t[0].shape[1:]) for t in (node.input_tensors, node.output_tensors))
-    positions = work(layer, before, after)
-    exact = not positions or None not in before + after
-    return [Use(weights[name], times) for name, times in positions.items()], exact
+    def count(self, axis: Axis) -> int | None:
+        """None where the size is not known."""
 
 
 Size = Callable[[Any], int]
-Describe = Callable[[Any], tuple[int | None, Shape | None]]
 
 
-def tally(model: Any, size: Size, nonzero: Size, describe: Describe) -> Counts:
-    """Sum up a model whose variables have `size` entries, of which `nonzero` are not zero.
+def macs_of(work: Work, kept: Remaining) -> int:
+    """Multiply-accumulates of one call that remain."""
+    return work.constant * math.prod(kept.count(axis) or 0 for axis in work.axes)
 
-    `describe` gives each layer's output units and the output shape of its first call.
+
+def kept_size(walk: Walk, variable: Any, kept: Remaining) -> int:
+    """Number of entries of a variable that remain."""
+    shape = [int(size) for size in variable.shape]
+    for number in range(len(shape)):
+        binding = walk.bindings.get((id(variable), number))
+        if binding is not None and binding.axis.named:
+            shape[number] = kept.count(binding.axis) or 0
+    return math.prod(shape)
+
+
+def tally(model: Any, walk: Walk, kept: Remaining, nonzero: Size | None = None) -> Counts:
+    """Sum up what remains of a model.
+
+    Args:
+        model: the walked model.
+        walk: its walk.
+        kept: how much of each axis remains.
+        nonzero: how many of a variable's entries are not zero; counted where left out.
     """
-    used, exact = uses(model)
+    nonzero = nonzero or count_nonzero
+    leaves = list(graph.leaves(model))
+    keys = {key for key, _ in leaves}
+    macs: dict[str, int] = {}
+    for work in walk.works:
+        owner = _owner(work.layer, keys)
+        macs[owner] = macs.get(owner, 0) + macs_of(work, kept)
+    first = first_outputs(model)
     rows = []
-    for layer in model.layers:
-        units, shape = describe(layer)
+    for key, layer in leaves:
         rows.append(
             LayerCounts(
-                name=layer.name,
+                name=key,
                 class_name=type(layer).__name__,
-                parameters=sum(size(v) for v in layer.weights),
+                parameters=sum(kept_size(walk, v, kept) for v in layer.weights),
                 nonzero_parameters=sum(nonzero(v) for v in layer.weights),
-                macs=sum(use.positions * size(use.variable) for use in used.get(layer.name, ())),
-                units=units,
-                output_shape=shape,
+                macs=macs.pop(key, 0),
+                units=_units(walk, layer, kept),
+                output_shape=_shape(walk, first.get(key), kept),
             )
         )
+    for name, left in macs.items():
+        kind, tensor = first.get(f"{name}()", ("Operation", None))
+        rows.append(LayerCounts(name, kind, 0, 0, left, None, _shape(walk, tensor, kept)))
     unique = list(graph.variable_keys(model).values())
     return Counts(
-        parameters=sum(size(v) for v in unique),
+        parameters=sum(kept_size(walk, v, kept) for v in unique),
         nonzero_parameters=sum(nonzero(v) for v in unique),
         macs=sum(row.macs for row in rows),
-        macs_exact=exact,
+        macs_exact=all(work.exact for work in walk.works),
         layers=tuple(rows),
     )
+
+
+def _owner(name: str, keys: Container[str]) -> str:
+    """The layer that a part of it belongs to; operations are their own."""
+    owner = name
+    while owner not in keys:
+        owner, slash, _ = owner.rpartition("/")
+        if not slash:
+            return name
+    return owner
+
+
+def _units(walk: Walk, layer: Any, kept: Remaining) -> int | None:
+    for setting in graph.UNIT_SETTINGS:
+        edit = walk.edits.get((id(layer), setting))
+        if edit is not None:
+            return kept.count(edit.axes[0])
+    return graph.output_units(layer)
+
+
+def _shape(walk: Walk, tensor: Any, kept: Remaining) -> Shape | None:
+    if tensor is None:
+        return None
+    axes = walk.tensors.get(id(tensor))
+    if axes is None:
+        return tuple(tensor.shape)
+    return tuple(kept.count(axis) for axis in axes)
 
 
 def count_nonzero(variable: Any) -> int:
@@ -176,30 +149,19 @@ def count_nonzero(variable: Any) -> int:
     return int(np.count_nonzero(graph.values(variable)))
 
 
-def first_outputs(model: Any) -> dict[str, Any]:
-    """The first output tensor of each layer's first call, by layer name."""
-    return dict(_first_outputs(model))
+def first_outputs(model: Any, prefix: str = "") -> dict[str, Any]:
+    """The first output tensor of each layer's first call, by path.
 
-
-def _first_outputs(model: Any) -> Iterator[tuple[str, Any]]:
-    seen: set[str] = set()
-    for node in graph.calls(model):
-        if node.operation.name not in seen:
-            seen.add(node.operation.name)
-            yield node.operation.name, node.output_tensors[0]
-
-
-def count(model: Any) -> Counts:
-    """Count a built Sequential or Functional model.
-
-    Raises:
-        EngineRefusal: the model has no graph that can be read.
+    Operations that are no layers are found under `path()`, with their class name.
     """
-    graph.ensure_supported(model)
-    outputs = first_outputs(model)
-
-    def describe(layer: Any) -> tuple[int | None, Shape | None]:
-        tensor = outputs.get(layer.name)
-        return graph.output_units(layer), None if tensor is None else tuple(tensor.shape)
-
-    return tally(model, graph.size_of, count_nonzero, describe)
+    found: dict[str, Any] = {}
+    for node in graph.calls(model):
+        key = f"{prefix}{node.operation.name}"
+        if graph.is_graph(node.operation):
+            for name, tensor in first_outputs(node.operation, f"{key}/").items():
+                found.setdefault(name, tensor)
+        else:
+            found.setdefault(key, node.output_tensors[0])
+            kind = type(node.operation).__name__
+            found.setdefault(f"{key}()", (kind, node.output_tensors[0]))
+    return found

@@ -80,7 +80,8 @@ class UnitCut:
 
     is_structured: ClassVar[bool] = True
     removed: Mapping[str, NDArray[np.int64]]
-    """Columns that go from each maker's kernel, ascending, by layer name."""
+    """Columns that go from each maker, ascending, by its name: the layer's path, or that with the
+    kind of unit (`attention.heads`)."""
     summary: tuple[LayerCut, ...]
     progress: Progress
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.engine import graph
-from workers.engine.analysis import analyse
-from workers.engine.cut import Cut, WeightCut
+from workers.engine.analysis import Analysis, Kept, analyse
+from workers.engine.cut import Cut, UnitCut, WeightCut
 from workers.engine.prediction import kept_units
 
 SAMPLES = 4
@@ -52,10 +52,12 @@ def prove(original: Any, reduced: Any, cut: Cut, *, seed: int = 0) -> Equality:
     of weights the masked weights; both are restored afterwards.
     """
     probes = probe_inputs(original, seed)
-    with _silenced(original, cut):
-        expected = _outputs(original, probes)
+    with _silenced(original, cut) as masked:
+        expected = _outputs(original, probes, masked)
     received = _outputs(reduced, probes)
-    half = any("16" in str(getattr(v, "compute_dtype", "")) for v in original.layers)
+    half = any(
+        "16" in str(getattr(layer, "compute_dtype", "")) for _, layer in graph.leaves(original)
+    )
     pairs = [
         (float(np.abs(a - b).max(initial=0.0)), float(np.abs(a).max(initial=0.0)))
         for a, b in zip(expected, received, strict=True)
@@ -100,41 +102,102 @@ def _vocabulary(model: Any, tensor: Any) -> int | None:
     return min(rows, default=None)
 
 
-def _outputs(model: Any, probes: list[NDArray[Any]]) -> list[NDArray[Any]]:
-    structure = getattr(model, "_inputs_struct", None)
-    fed = probes[0] if structure is None else keras.tree.pack_sequence_as(structure, probes)
-    outputs = model(fed, training=False)
+def _outputs(model: Any, probes: list[Any], masked: "Masked | None" = None) -> list[NDArray[Any]]:
+    tensors = [keras.ops.convert_to_tensor(probe) for probe in probes]
     return [
         keras.ops.convert_to_numpy(keras.ops.cast(each, "float32"))
-        for each in keras.tree.flatten(outputs)
+        for each in execute(model, tensors, masked)
     ]
 
 
+class Masked:
+    """A cut as the original sees it: which calls count some of their input as removed."""
+
+    def __init__(self, analysis: Analysis, kept: Kept) -> None:
+        self.references = analysis.walk.references
+        self.kept = kept
+
+
+def execute(model: Any, inputs: list[Any], masked: Masked | None = None) -> list[Any]:
+    """Run a model's graph call by call, at inference; flat tensors in and out."""
+    inner = graph.graph_of(model)
+    known = {id(tensor): value for tensor, value in zip(inner.inputs, inputs, strict=True)}
+    for node in graph.calls(model):
+        if not node.input_tensors:
+            continue
+        given = [known[id(tensor)] for tensor in node.input_tensors]
+        if masked is not None and id(node) in masked.references:
+            outputs = _compared(node, given, masked)
+        elif graph.is_graph(node.operation):
+            outputs = execute(node.operation, given, masked)
+        else:
+            outputs = _called(node, given)
+        for tensor, value in zip(node.output_tensors, outputs, strict=True):
+            known[id(tensor)] = value
+    return [known[id(tensor)] for tensor in inner.outputs]
+
+
+def _called(node: Any, values: list[Any]) -> list[Any]:
+    filled = {id(tensor): value for tensor, value in zip(node.input_tensors, values, strict=True)}
+    args, kwargs = node.arguments.fill_in(filled)
+    found: list[Any] = keras.tree.flatten(node.operation(*args, **kwargs))
+    return found
+
+
+def _compared(node: Any, values: list[Any], masked: Masked) -> list[Any]:
+    def run(arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        tensors = [keras.ops.convert_to_tensor(array) for array in arrays]
+        for tensor, value in zip(tensors, values, strict=True):
+            _keep_mask(value, tensor)
+        return [keras.ops.convert_to_numpy(each) for each in _called(node, tensors)]
+
+    arrays = [keras.ops.convert_to_numpy(value) for value in values]
+    found = masked.references[id(node)](run, arrays, masked.kept)
+    outputs = [keras.ops.convert_to_tensor(array) for array in found]
+    for output in outputs[:1]:
+        _keep_mask(values[0], output)
+    return outputs
+
+
+def _keep_mask(source: Any, target: Any) -> None:
+    """Keras hangs masks on tensors."""
+    mask = getattr(source, "_keras_mask", None)
+    if mask is not None:
+        try:
+            target._keras_mask = mask
+        except AttributeError:
+            pass
+
+
 @contextmanager
-def _silenced(model: Any, cut: Cut) -> Iterator[None]:
+def _silenced(model: Any, cut: Cut) -> Iterator[Masked | None]:
     """The model with the removed parts zeroed; everything is back afterwards."""
     changed: list[tuple[Any, NDArray[Any]]] = []
+    analysis = None if isinstance(cut, WeightCut) else analyse(model)
+    masked = None
+    if analysis is not None and isinstance(cut, UnitCut):
+        masked = Masked(analysis, analysis.kept(kept_units(analysis, cut)))
     try:
-        for variable, mask in _silence(model, cut):
+        for variable, mask in _silence(model, cut, analysis, masked):
             values = graph.values(variable)
             changed.append((variable, np.array(values)))
             variable.assign(np.where(mask, values, np.zeros_like(values)))
-        yield
+        yield masked
     finally:
         for variable, values in reversed(changed):
             variable.assign(values)
 
 
-def _silence(model: Any, cut: Cut) -> Iterator[tuple[Any, NDArray[np.bool_]]]:
+def _silence(
+    model: Any, cut: Cut, analysis: Analysis | None, masked: Masked | None
+) -> Iterator[tuple[Any, NDArray[np.bool_]]]:
     if isinstance(cut, WeightCut):
         variables = graph.variable_keys(model)
         yield from ((variables[key], mask) for key, mask in cut.masks.items())
-        return
-    analysis = analyse(model)
-    keep = kept_units(analysis, cut)
-    for binding in analysis.walk.bindings.values():
-        line = keep[analysis.roots(binding.ids)]
-        if binding.reads and not line.all():
-            view = [1] * len(binding.variable.shape)
-            view[binding.axis] = line.size
-            yield binding.variable, line.reshape(view)
+    elif analysis is not None and masked is not None:
+        for binding in analysis.walk.bindings.values():
+            stays = masked.kept(binding.axis)
+            if binding.reads and not stays.all():
+                view = [1] * len(binding.variable.shape)
+                view[binding.number] = stays.size
+                yield binding.variable, stays.reshape(view)

@@ -51,11 +51,57 @@ def is_graph(layer: Any) -> bool:
     return hasattr(layer, "_nodes_by_depth") or getattr(layer, "_functional", None) is not None
 
 
+def graph_of(model: Any) -> Any:
+    """The object that holds a model's graph: `inputs`, `outputs` and the calls between them."""
+    return getattr(model, "_functional", None) or model
+
+
+def plain(model: Any) -> Any:
+    """The model as a Sequential or Functional one; a subclass with a graph shares its layers."""
+    if isinstance(model, keras.Sequential) or type(model).__name__ in ("Functional", "Model"):
+        return model
+    return keras.Model(model._inputs_struct, model._outputs_struct, name=model.name)
+
+
+def children(layer: Any) -> list[tuple[str, Any]]:
+    """Layers inside a layer, by the path of their config within the layer's own.
+
+    Those of models by their names, those of wrappers and cells by the setting that holds them.
+    """
+    if is_graph(layer):
+        return [(inner.name, inner) for inner in graph_of(layer)._operations]
+    if isinstance(layer, keras.layers.Bidirectional):
+        return [("layer", layer.forward_layer), ("backward_layer", layer.backward_layer)]
+    if isinstance(layer, keras.layers.StackedRNNCells):
+        return [(f"cells.{number}", cell) for number, cell in enumerate(layer.cells)]
+    if type(layer) is keras.layers.RNN:
+        return [("cell", layer.cell)]
+    if isinstance(layer, keras.layers.Wrapper):
+        return [("layer", layer.layer)]
+    return []
+
+
 def calls(model: Any) -> list[Any]:
     """The calls (Keras nodes) of a model's graph, inputs first, in model order."""
-    graph = getattr(model, "_functional", None) or model
-    by_depth = graph._nodes_by_depth
+    by_depth = graph_of(model)._nodes_by_depth
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+
+
+def leaves(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every layer that is no model itself, by its path `outer/inner`; a shared one once."""
+    seen: set[int] = set()
+    for key, layer in _leaves(model, prefix):
+        if id(layer) not in seen:
+            seen.add(id(layer))
+            yield key, layer
+
+
+def _leaves(model: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for layer in model.layers:
+        if is_graph(layer):
+            yield from _leaves(layer, f"{prefix}{layer.name}/")
+        else:
+            yield f"{prefix}{layer.name}", layer
 
 
 def variable_keys(model: Any) -> dict[str, Any]:
@@ -104,9 +150,12 @@ def size_of(variable: Any) -> int:
     return math.prod(int(size) for size in variable.shape)
 
 
+UNIT_SETTINGS = ("units", "filters", "output_dim")
+
+
 def output_units(layer: Any) -> int | None:
     """How many output units a layer's settings name, None where it has no such notion."""
-    for setting in ("units", "filters", "output_dim"):
+    for setting in UNIT_SETTINGS:
         value = getattr(layer, setting, None)
         if isinstance(value, int):
             return value

@@ -7,12 +7,20 @@ import numpy as np
 from app.domain.errors import EngineRefusal
 from workers.engine import graph
 from workers.engine.analysis import Analysis, analyse
-from workers.engine.channels import Shape
-from workers.engine.counting import Counts, Use, count_nonzero, first_outputs, tally, uses
+from workers.engine.counting import Counts, count_nonzero, kept_size, macs_of, tally
 from workers.engine.cut import Cut, UnitCut, WeightCut
 from workers.engine.masks import Mask
 
 Prediction = Counts
+
+
+def count(model: Any) -> Counts:
+    """Count a built Sequential or Functional model.
+
+    Raises:
+        EngineRefusal: the model has no graph that can be read.
+    """
+    return analyse(model).counts
 
 
 class Sizes:
@@ -21,18 +29,16 @@ class Sizes:
     def __init__(self, analysis: Analysis) -> None:
         self._analysis = analysis
         self._variables = list(graph.variable_keys(analysis.model).values())
-        used, _ = uses(analysis.model)
-        self._uses: list[Use] = [use for each in used.values() for use in each]
 
     def parameters(self, keep: Mask) -> int:
         """Number of parameters when only units with `keep[root]` stay."""
-        return sum(self._analysis.kept_size(variable, keep) for variable in self._variables)
+        kept = self._analysis.kept(keep)
+        return sum(kept_size(self._analysis.walk, variable, kept) for variable in self._variables)
 
     def macs(self, keep: Mask) -> int:
         """Multiply-accumulates per sample when only units with `keep[root]` stay."""
-        return sum(
-            use.positions * self._analysis.kept_size(use.variable, keep) for use in self._uses
-        )
+        kept = self._analysis.kept(keep)
+        return sum(macs_of(work, kept) for work in self._analysis.walk.works)
 
 
 def predict(model: Any, cut: Cut) -> Prediction:
@@ -41,13 +47,22 @@ def predict(model: Any, cut: Cut) -> Prediction:
     Raises:
         EngineRefusal: the cut does not fit the model.
     """
-    graph.ensure_supported(model)
-    return _masked(model, cut) if isinstance(cut, WeightCut) else _reduced(model, cut)
+    analysis = analyse(model)
+    if isinstance(cut, WeightCut):
+        return _masked(analysis, cut)
+    keep = kept_units(analysis, cut)
+    kept = analysis.kept(keep)
+
+    def nonzero(variable: Any) -> int:
+        values = graph.values(variable)
+        return int(np.count_nonzero(values[np.ix_(*analysis.kept_entries(variable, kept))]))
+
+    return tally(model, analysis.walk, kept, nonzero)
 
 
-def _masked(model: Any, cut: WeightCut) -> Prediction:
-    masks = {id(variable): cut.masks.get(key) for key, variable in _keyed(model)}
-    outputs = first_outputs(model)
+def _masked(analysis: Analysis, cut: WeightCut) -> Prediction:
+    keys = graph.variable_keys(analysis.model)
+    masks = {id(variable): cut.masks.get(key) for key, variable in keys.items()}
 
     def nonzero(variable: Any) -> int:
         mask = masks.get(id(variable))
@@ -55,59 +70,40 @@ def _masked(model: Any, cut: WeightCut) -> Prediction:
             return count_nonzero(variable)
         return int(np.count_nonzero(graph.values(variable)[mask]))
 
-    def describe(layer: Any) -> tuple[int | None, Shape | None]:
-        tensor = outputs.get(layer.name)
-        return graph.output_units(layer), None if tensor is None else tuple(tensor.shape)
-
-    return tally(model, graph.size_of, nonzero, describe)
-
-
-def _keyed(model: Any) -> list[tuple[str, Any]]:
-    return list(graph.variable_keys(model).items())
-
-
-def _reduced(model: Any, cut: UnitCut) -> Prediction:
-    analysis = analyse(model)
-    keep = kept_units(analysis, cut)
-    outputs = first_outputs(model)
-
-    def size(variable: Any) -> int:
-        return analysis.kept_size(variable, keep)
-
-    def nonzero(variable: Any) -> int:
-        values = graph.values(variable)
-        return int(np.count_nonzero(values[np.ix_(*analysis.kept_entries(variable, keep))]))
-
-    def describe(layer: Any) -> tuple[int | None, Shape | None]:
-        units = graph.output_units(layer)
-        if layer.name in analysis.walk.makers:
-            units = int(keep[analysis.roots(analysis.walk.makers[layer.name].ids)].sum())
-        tensor = outputs.get(layer.name)
-        if tensor is None:
-            return units, None
-        left = analysis.shape_left(analysis.walk.tensors[id(tensor)], keep)
-        known = tuple(tensor.shape[1:])
-        shape = tuple(None if a is None else b for a, b in zip(known, left, strict=True))
-        return units, (tensor.shape[0], *shape)
-
-    return tally(model, size, nonzero, describe)
+    return tally(analysis.model, analysis.walk, analysis.kept(analysis.keep_all()), nonzero)
 
 
 def kept_units(analysis: Analysis, cut: UnitCut) -> Mask:
-    """One entry per id: whether its unit stays.
+    """One entry per name: whether its unit stays. A unit goes where all its columns go.
 
     Raises:
         EngineRefusal: the cut was not made for this model.
     """
     keep = analysis.keep_all()
-    lines = {name: analysis.roots(maker.ids) for name, maker in analysis.walk.makers.items()}
+    makers = analysis.walk.makers
     for name, columns in cut.removed.items():
-        if name not in lines or (columns.size and columns.max() >= lines[name].size):
+        if name not in makers or (columns.size and columns.max() >= (makers[name].axis.size or 0)):
             raise EngineRefusal(f"The cut of layer '{name}' does not fit '{analysis.model.name}'.")
-        keep[lines[name][columns]] = False
-    for name, roots in lines.items():
-        gone = np.flatnonzero(~keep[roots])
-        frozen = any(root in analysis.reasons for root in roots[gone].tolist())
+        stays = np.ones(makers[name].axis.size or 0, dtype=np.bool_)
+        stays[columns] = False
+        for line in makers[name].axis.lines:
+            roots = analysis.root_of[line]
+            left = np.bincount(roots[stays], minlength=keep.size)
+            gone = np.unique(roots[~stays])
+            keep[gone[left[gone] == 0]] = False
+    kept = analysis.kept(keep)
+    frozen = any(root in analysis.reasons for root in np.flatnonzero(~keep).tolist())
+    for name, maker in makers.items():
+        gone = np.flatnonzero(~kept(maker.axis))
         if frozen or not np.array_equal(gone, np.sort(cut.removed.get(name, gone[:0]))):
             raise EngineRefusal(f"The cut of layer '{name}' does not fit '{analysis.model.name}'.")
     return keep
+
+
+def removed_columns(analysis: Analysis, keep: Mask) -> dict[str, Any]:
+    """The columns of each maker that go, ascending; what `kept_units` reads back."""
+    kept = analysis.kept(keep)
+    found = {
+        name: np.flatnonzero(~kept(maker.axis)) for name, maker in analysis.walk.makers.items()
+    }
+    return {name: gone for name, gone in found.items() if gone.size}

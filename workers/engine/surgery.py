@@ -2,14 +2,18 @@
 
 from typing import Any
 
+import keras
 import numpy as np
 
 from workers.engine import graph
-from workers.engine.analysis import Analysis, analyse
+from workers.engine.analysis import Analysis, Kept, analyse
 from workers.engine.cut import Cut, UnitCut
-from workers.engine.masks import Mask, masks_by_variable
+from workers.engine.masks import masks_by_variable
 from workers.engine.prediction import kept_units
 from workers.engine.rules import RULES
+
+Settings = dict[int, dict[str, Any]]
+"""New settings by the `id` of the layer that they belong to."""
 
 
 def apply(model: Any, cut: Cut) -> Any:
@@ -25,9 +29,9 @@ def apply(model: Any, cut: Cut) -> Any:
     graph.ensure_supported(model)
     if isinstance(cut, UnitCut):
         analysis = analyse(model)
-        return _reduced(analysis, kept_units(analysis, cut))
+        return _reduced(analysis, analysis.kept(kept_units(analysis, cut)))
     masks = masks_by_variable(model, cut)
-    copy = _rebuilt(model, {})
+    copy = _rebuilt(model, {}, {})
     _copy_weights(model, copy, None)
     for key, variable in graph.variable_keys(copy).items():
         if key in masks:
@@ -36,37 +40,89 @@ def apply(model: Any, cut: Cut) -> Any:
     return copy
 
 
-def _reduced(analysis: Analysis, keep: Mask) -> Any:
-    settings: dict[str, dict[str, Any]] = {}
+def _reduced(analysis: Analysis, kept: Kept) -> Any:
+    settings: Settings = {}
     for edit in analysis.walk.edits.values():
-        value = edit.render(analysis.shape_left(edit.ids, keep))
-        settings.setdefault(edit.layer, {})[edit.setting] = value
-    copy = _rebuilt(analysis.model, settings)
-    _copy_weights(analysis.model, copy, (analysis, keep))
+        value = edit.render(tuple(kept.count(axis) for axis in edit.axes))
+        settings.setdefault(id(edit.layer), {})[edit.setting] = value
+    arguments: dict[int, dict[int | str, Any]] = {}
+    for argument in analysis.walk.arguments:
+        stays = tuple(None if axis.size is None else kept(axis) for axis in argument.axes)
+        arguments.setdefault(id(argument.node), {})[argument.position] = argument.render(stays)
+    copy = _rebuilt(analysis.model, settings, arguments)
+    _copy_weights(analysis.model, copy, (analysis, kept))
     return copy
 
 
-def _rebuilt(model: Any, settings: dict[str, dict[str, Any]]) -> Any:
-    """The model's architecture with other layer settings, and fresh weights."""
-    config = model.get_config()
-    known = {layer.name for layer in model.layers if type(layer) in RULES}
+def _rebuilt(model: Any, settings: Settings, arguments: dict[int, dict[int | str, Any]]) -> Any:
+    """The model's architecture with other settings and arguments, and fresh weights."""
+    plain = graph.plain(model)
+    config = plain.get_config()
+    _edit_graph(config, plain, settings, arguments)
+    return type(plain).from_config(config)
+
+
+def _edit_graph(
+    config: dict[str, Any],
+    model: Any,
+    settings: Settings,
+    arguments: dict[int, dict[int | str, Any]],
+) -> None:
+    inner = dict(graph.children(model))
+    nodes: dict[str, list[Any]] = {}
+    for node in graph.calls(model):
+        if node.input_tensors:
+            nodes.setdefault(node.operation.name, []).append(node)
     for entry in config["layers"]:
-        name = entry["config"].get("name")
-        if name in known:
-            # Shapes as they were; the layer is built anew by the call that follows.
-            entry.pop("build_config", None)
-        entry["config"].update(settings.get(name, {}))
-    return type(model).from_config(config)
+        name = entry.get("name") or entry["config"].get("name")
+        layer = inner.get(name)
+        if layer is None:
+            continue
+        _edit_layer(entry, layer, settings, arguments)
+        # Calls are listed in the order in which the layer was called.
+        order = layer._inbound_nodes
+        called = sorted(nodes.get(name, ()), key=order.index)
+        for node, call in zip(called, entry.get("inbound_nodes", ()), strict=False):
+            for position, value in arguments.get(id(node), {}).items():
+                where = call["kwargs"] if isinstance(position, str) else call["args"]
+                where[position] = keras.saving.serialize_keras_object(value)
 
 
-def _copy_weights(old: Any, new: Any, kept: tuple[Analysis, Mask] | None) -> None:
-    for layer in old.layers:
-        twin = new.get_layer(layer.name)
+def _edit_layer(
+    entry: dict[str, Any],
+    layer: Any,
+    settings: Settings,
+    arguments: dict[int, dict[int | str, Any]],
+) -> None:
+    if graph.is_graph(layer):
+        _edit_graph(entry["config"], layer, settings, arguments)
+        return
+    if type(layer) in RULES:
+        # Shapes as they were; the layer is built anew by the call that follows.
+        entry.pop("build_config", None)
+    for path, child in graph.children(layer):
+        place: Any = entry["config"]
+        for step in path.split("."):
+            place = place[int(step) if step.isdigit() else step]
+        _edit_layer(place, child, settings, arguments)
+    entry["config"].update(settings.get(id(layer), {}))
+
+
+def _copy_weights(old: Any, new: Any, kept: tuple[Analysis, Kept] | None) -> None:
+    for (_, layer), (_, twin) in zip(graph.leaves(old), graph.leaves(new), strict=True):
         for source, target in zip(layer.variables, twin.variables, strict=True):
             values = graph.values(source)
             if kept is not None:
-                analysis, keep = kept
-                values = values[np.ix_(*analysis.kept_entries(source, keep))]
+                values = _remaining(source, values, *kept)
             target.assign(values)
-        if not graph.is_graph(layer):
-            twin.trainable = layer.trainable
+        twin.trainable = layer.trainable
+
+
+def _remaining(variable: Any, values: Any, analysis: Analysis, kept: Kept) -> Any:
+    values = values[np.ix_(*analysis.kept_entries(variable, kept))]
+    scale = analysis.walk.scales.get(id(variable))
+    if scale is not None:
+        factor = scale.factor(tuple(kept.count(axis) or 0 for axis in scale.axes))
+        if factor != 1.0:
+            values = (values * factor).astype(values.dtype)
+    return values

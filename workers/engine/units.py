@@ -1,6 +1,6 @@
 """Choosing units: columns of kernels, with everything that is coupled to them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,14 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.errors import EngineRefusal
-from app.domain.spec import FractionTarget, MacsTarget, Prune, UnitGranularity
+from app.domain.spec import (
+    FractionTarget,
+    HeadGranularity,
+    MacsTarget,
+    Prune,
+    UnitGranularity,
+)
 from workers.engine import graph
-from workers.engine.analysis import Analysis, Group
+from workers.engine.analysis import Analysis, Group, LayerAnalysis, belongs
 from workers.engine.criteria import UNIT_CRITERIA
 from workers.engine.cut import LayerCut, Progress, UnitCut
 from workers.engine.masks import Mask, limited, most, removal_count, smallest
 from workers.engine.overrides import Wish, common_wish, wish
-from workers.engine.prediction import Sizes
+from workers.engine.prediction import Sizes, removed_columns
 from workers.engine.weights import least, seeded
 
 
@@ -75,54 +81,71 @@ def choose_units(
     fraction = _fraction(analysis, candidates, prune, share, progress)
     choice = _choice(candidates, prune, fraction, share)
     keep = _keep(analysis, candidates, choice)
-    removed = {
-        name: np.flatnonzero(~keep[analysis.roots(maker.ids)])
-        for name, maker in analysis.walk.makers.items()
-    }
     summary = _summary(analysis, candidates, prune, choice, fraction, share)
-    return UnitCut({name: gone for name, gone in removed.items() if gone.size}, summary, progress)
+    return UnitCut(removed_columns(analysis, keep), summary, progress)
 
 
 def _candidates(analysis: Analysis, prune: Prune, seed: int, progress: Progress) -> list[Candidate]:
-    dense_only = isinstance(prune.granularity, UnitGranularity)
-    norms: dict[str, NDArray[Any]] = {}
+    norms: dict[tuple[int, int], NDArray[Any]] = {}
     found = []
-    for group, members in zip(analysis.groups, analysis.members, strict=True):
-        wished = _wished(analysis, group, members, prune)
+    for group in _eligible(analysis, prune):
+        wished = _wished(analysis, group, prune)
         original = progress.units.get(group.key, group.units.size)
-        if wished.skip or (dense_only and not group.dense_only) or original < 2:
+        if wished.skip or original < 2:
             continue
         saliency = _saliency(analysis, group, prune.criterion.kind, seed, norms)
         found.append(Candidate(group, wished, original, prune, saliency))
     if not found:
-        kind = "units of Dense layers" if dense_only else "channels"
+        kind = KINDS[prune.granularity.kind]
         raise _refusal(
             f"No {kind} of model '{analysis.model.name}' can be removed.", analysis, prune
         )
     return found
 
 
-def _wished(analysis: Analysis, group: Group, members: Iterable[str], prune: Prune) -> Wish:
-    names = list(members)
-    telling = {n for n in names if n in group.columns or n not in analysis.walk.makers}
+def _eligible(analysis: Analysis, prune: Prune) -> list[Group]:
+    """The groups that a granularity counts."""
+    match prune.granularity:
+        case HeadGranularity():
+            return [group for group in analysis.groups if group.heads]
+        case UnitGranularity():
+            return [group for group in analysis.channel_groups if group.dense_only]
+        case _:
+            return list(analysis.channel_groups)
+
+
+def _wished(analysis: Analysis, group: Group, prune: Prune) -> Wish:
+    names = list(analysis.members(group))
+    keys = {analysis.walk.makers[name].key for name in group.columns}
+    makers = {maker.key for maker in analysis.walk.makers.values()}
+    telling = {name for name in names if name in keys or name not in makers}
     return common_wish(names, telling, prune)
 
 
 def _saliency(
-    analysis: Analysis, group: Group, criterion: str, seed: int, norms: dict[str, NDArray[Any]]
+    analysis: Analysis,
+    group: Group,
+    criterion: str,
+    seed: int,
+    norms: dict[tuple[int, int], NDArray[Any]],
 ) -> NDArray[Any]:
     """Mean of the criterion over all columns that one unit owns, (units,)."""
-    total = np.zeros(group.units.size)
+    total, count = np.zeros(group.units.size), np.zeros(group.units.size)
     for name in group.columns:
-        maker = analysis.walk.makers[name]
-        if name not in norms:
-            kernel = graph.values(maker.kernel).astype(np.float32)
-            columns = np.moveaxis(kernel, maker.axis, -1).reshape(-1, maker.ids.size)
-            norms[name] = UNIT_CRITERIA[criterion](columns, seeded(seed, name))
-        roots = analysis.roots(maker.ids)
-        mine = np.isin(roots, group.units)
-        np.add.at(total, np.searchsorted(group.units, roots[mine]), norms[name][mine])
-    mean: NDArray[Any] = total / sum(group.columns.values())
+        for slot in analysis.walk.makers[name].slots:
+            key = (id(slot.kernel), slot.number)
+            if key not in norms:
+                kernel = graph.values(slot.kernel).astype(np.float32)
+                columns = np.moveaxis(kernel, slot.number, -1)
+                columns = columns.reshape(-1, columns.shape[-1])
+                norms[key] = UNIT_CRITERIA[criterion](columns, seeded(seed, name))
+            for line in slot.axis.lines:
+                roots = analysis.root_of[line]
+                mine = np.isin(roots, group.units)
+                places = np.searchsorted(group.units, roots[mine])
+                np.add.at(total, places, norms[key][mine])
+                np.add.at(count, places, 1)
+    mean: NDArray[Any] = total / np.maximum(count, 1)
     return mean
 
 
@@ -208,29 +231,30 @@ def _refusal(sentence: str, analysis: Analysis, prune: Prune) -> EngineRefusal:
     )
 
 
+KINDS = {"unit": "units of Dense layers", "channel": "channels", "head": "attention heads"}
+
+
 def _stays(analysis: Analysis, prune: Prune) -> dict[str, str]:
     """Why layers that have units keep all of them, by name."""
     found = dict(analysis.walk.opaque)
-    for layer in analysis.layers:
-        if layer.units is not None and (why := _why(analysis, prune, layer.name)) is not None:
+    for layer, _, _ in _rows(analysis):
+        if (why := _why(analysis, prune, layer.name)) is not None:
             found[layer.name] = why
     return found
 
 
-def _why(analysis: Analysis, prune: Prune, name: str) -> str | None:
-    groups = [
-        (group, members)
-        for group, members in zip(analysis.groups, analysis.members, strict=True)
-        if name in group.columns
-    ]
+def _why(analysis: Analysis, prune: Prune, key: str) -> str | None:
+    mine = {name for name, maker in analysis.walk.makers.items() if belongs(maker, key)}
+    groups = [group for group in analysis.groups if mine & set(group.columns)]
     if not groups:
-        return analysis.reason(name) or "its units are not understood"
-    for group, members in groups:
-        if _wished(analysis, group, members, prune).skip:
+        return analysis.reason(key) or "its units are not understood"
+    eligible = [group for group in _eligible(analysis, prune) if mine & set(group.columns)]
+    for group in eligible:
+        if _wished(analysis, group, prune).skip:
             return "skipped by the spec, itself or with a layer it is coupled with"
-    if isinstance(prune.granularity, UnitGranularity) and not all(g.dense_only for g, _ in groups):
-        return "granularity unit removes units of Dense layers only"
-    return analysis.reason(name)
+    if not eligible:
+        return f"granularity {prune.granularity.kind} removes {KINDS[prune.granularity.kind]} only"
+    return analysis.reason(key)
 
 
 def _summary(
@@ -242,11 +266,11 @@ def _summary(
     step: float,
 ) -> tuple[LayerCut, ...]:
     rows = []
-    for layer in analysis.layers:
-        if layer.units is None:
-            continue
+    for layer, units, names in _rows(analysis):
         mine = [
-            (c, c.group.columns[layer.name]) for c in candidates if layer.name in c.group.columns
+            (c, sum(c.group.columns.get(name, 0) for name in names))
+            for c in candidates
+            if names & set(c.group.columns)
         ]
         gone = sum(choice[c.group.key] * columns for c, columns in mine)
         asked, note = None, _why(analysis, prune, layer.name)
@@ -256,12 +280,21 @@ def _summary(
             said = {_limit(c, prune, choice[c.group.key], fraction, step) for c, _ in mine}
             said |= {_coupling(c, prune, layer.name) for c, _ in mine}
             if asked == 0 and all(c.size == c.original for c, _ in mine):
-                said.add(f"a share this small of {layer.units} rounds to none")
+                said.add(f"a share this small of {units} rounds to none")
             note = "; ".join(sorted(each for each in said if each is not None)) or None
         elif (own := wish(layer.name, prune).remove) is not None:
             note += f"; the remove of {own:.4g} asked for it has no effect"
-        rows.append(LayerCut(layer.name, layer.class_name, layer.units, gone, asked, note))
+        rows.append(LayerCut(layer.name, layer.class_name, units, gone, asked, note))
     return tuple(rows)
+
+
+def _rows(analysis: Analysis) -> Iterator[tuple[LayerAnalysis, int, frozenset[str]]]:
+    """Layers that have units, how many, and their makers' names."""
+    for layer in analysis.layers:
+        mine = {n: m for n, m in analysis.walk.makers.items() if belongs(m, layer.name)}
+        if layer.units is not None or mine:
+            units = layer.units or sum(maker.axis.size or 0 for maker in mine.values())
+            yield layer, units, frozenset(mine)
 
 
 def _has_share(candidate: Candidate, prune: Prune) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from workers.engine.channels import Call
-from workers.engine.ids import Ids
+from workers.engine.ids import Axis
 
 act = keras.activations
 
@@ -56,10 +56,10 @@ def is_elementwise(activation: Any) -> bool:
     return activation is None or activation in ELEMENTWISE
 
 
-def activated(call: Call, line: Ids) -> Ids:
-    """`line` after the layer's own activation: frozen where that mixes channels."""
-    activation = getattr(call.layer, "activation", None)
+def activated(call: Call, axis: Axis, layer: Any = None) -> Axis:
+    """`axis` after the layer's own activation: frozen where that mixes channels."""
+    activation = getattr(call.layer if layer is None else layer, "activation", None)
     if not is_elementwise(activation):
         name = getattr(activation, "__name__", type(activation).__name__)
-        call.walk.freeze(line, f"{call.layer.name} ends in {name}, which mixes its channels")
-    return line
+        call.freeze(axis, f"ends in {name}, which mixes its channels")
+    return axis

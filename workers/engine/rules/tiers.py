@@ -1,134 +1,93 @@
 """Tiers: layers that unite the names that meet in them, or bind weights to the same names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import keras
 import numpy as np
 
-from workers.engine.channels import Call, Opaque, Rule, Shape
-from workers.engine.ids import Ids, compact, varying_axes
+from workers.engine.channels import Call, Opaque, Rule
+from workers.engine.ids import Axis, Tensor
 from workers.engine.rules.activations import is_elementwise
 
 layers = keras.layers
 
 
-def merge(call: Call) -> Ids:
-    """Elementwise over several inputs, with numpy's broadcasting.
+def merge(call: Call) -> Tensor:
+    """Elementwise over several inputs; Keras adds missing axes behind the batch axis."""
+    rank = max(len(part) for part in call.inputs)
+    return broadcast(
+        call, [(part[0], *[Axis(1)] * (rank - len(part)), *part[1:]) for part in call.inputs]
+    )
 
-    An axis of size 1 that meets many channels is frozen: it belongs to all of them, and uniting
-    them would tie them all.
+
+def broadcast(call: Call, parts: Sequence[Tensor]) -> Tensor:
+    """Names of tensors that meet elementwise.
+
+    An axis of size 1 that meets many is one unit for all of them: it stays.
     """
-    rank = len(call.shape)
-    result = _widened(call.inputs[0], call.shape)
-    result_shape: Shape = _padded(call.input_shapes[0], rank)
-    for ids, shape in zip(call.inputs[1:], call.input_shapes[1:], strict=True):
-        result = _meet(call, result, result_shape, _widened(ids, call.shape), _padded(shape, rank))
-        result_shape = tuple(
-            b if a == 1 else a for a, b in zip(result_shape, _padded(shape, rank), strict=True)
-        )
-    return np.broadcast_to(result, call.shape)
+    rank = max(len(part) for part in parts)
+    padded = [(*[Axis(1)] * (rank - len(part)), *part) for part in parts]
+    out = []
+    for number, column in enumerate(zip(*padded, strict=True)):
+        wide = [axis for axis in column if axis.size != 1]
+        if not wide:
+            wide = list(column)
+        elif number > 0:
+            for axis in column:
+                if axis.size == 1:
+                    call.freeze(axis, "broadcasts it over many channels")
+        result = wide[0]
+        for axis in wide[1:] if number > 0 else ():
+            result = call.walk.unite(result, axis, call.key)
+        out.append(result)
+    return call.fitted(out)
 
 
-def _padded(shape: Shape, rank: int) -> Shape:
-    return (1,) * (rank - len(shape)) + shape
-
-
-def _widened(ids: Ids, shape: tuple[int, ...]) -> Ids:
-    small = compact(ids)
-    return small.reshape((1,) * (len(shape) - ids.ndim) + small.shape)
-
-
-def _meet(call: Call, left: Ids, left_shape: Shape, right: Ids, right_shape: Shape) -> Ids:
-    reason = f"{call.layer.name} broadcasts it over many channels"
-    sizes = zip(left_shape, right_shape, strict=True)
-    differ = [axis for axis, (one, other) in enumerate(sizes) if one != other]
-    left, right = _drawn_together(call, left, differ), _drawn_together(call, right, differ)
-    many = [a for a in varying_axes(left) if a in differ]
-    more = [a for a in varying_axes(right) if a in differ]
-    if many and more:
-        call.walk.freeze(left, reason)
-        call.walk.freeze(right, reason)
-        return _one(left)
-    for wide, narrow, axes, lengths in (
-        (left, right, many, right_shape),
-        (right, left, more, left_shape),
-    ):
-        if axes:
-            call.walk.freeze(narrow, reason)
-            if any(lengths[axis] is None for axis in axes):
-                call.walk.freeze(wide, f"{call.layer.name} merges it with an unknown length")
-                return _one(wide)
-            return wide
-    call.walk.names.unite(left, right)
-    return left if left.size >= right.size else right
-
-
-def _drawn_together(call: Call, ids: Ids, differ: list[int]) -> Ids:
-    """One name along the axes whose sizes differ, where the names change along others as well."""
-    axes = varying_axes(ids)
-    if set(axes) <= set(differ):
-        return ids
-    for axis in set(axes) & set(differ):
-        call.walk.names.unite(ids, ids.take([0], axis))
-        ids = ids.take([0], axis)
-    return ids
-
-
-def _one(frozen: Ids) -> Ids:
-    """One frozen name for everything."""
-    return frozen.ravel()[:1].reshape((1,) * frozen.ndim)
-
-
-def batch_normalisation(call: Call) -> Ids:
+def batch_normalisation(call: Call) -> Tensor:
     """Scale, offset, mean and variance (channels,) belong to the channels along its axis."""
     weights = call.weights("gamma", "beta", "moving_mean", "moving_variance")
-    axis = call.axis(call.layer.axis, call.ids)
-    line = call.line(axis)
+    x = call.input
+    axis = x[call.axis(call.layer.axis)]
     for variable in weights.values():
-        call.bind(variable, 0, line)
-    return call.spread(line, axis)
+        call.bind(variable, 0, axis)
+    return x
 
 
-def depthwise_convolution(call: Call) -> Ids:
-    """Kernel (*window, inputs, multiplier): each channel makes `multiplier` of its own."""
-    weights = call.weights("kernel", "depthwise_kernel", "bias")
-    line = call.line()
-    repeated = np.repeat(line, call.layer.depth_multiplier)
-    kernel = weights.get("kernel", weights.get("depthwise_kernel"))
-    call.bind(kernel, -2, line)
-    if "bias" in weights:
-        call.bind(weights["bias"], 0, repeated)
-    if not is_elementwise(call.layer.activation):
-        call.walk.freeze(repeated, f"{call.layer.name} ends in an activation that mixes channels")
-    return call.spread(repeated)
-
-
-def elementwise(call: Call) -> Ids:
+def elementwise(call: Call) -> Tensor:
     """An activation of its own; frozen where it mixes channels."""
-    if not is_elementwise(getattr(call.layer, "activation", None)):
-        name = getattr(call.layer.activation, "__name__", "an unknown function")
-        raise Opaque(f"{call.layer.name} is {name}, which mixes channels")
-    return call.ids
+    activation = getattr(call.layer, "activation", None)
+    if not is_elementwise(activation):
+        name = getattr(activation, "__name__", "an unknown function")
+        if name not in ("softmax", "log_softmax"):
+            raise Opaque(f"{call.key} is {name}, which mixes channels")
+        call.freeze(call.input[-1], f"is {name}, which mixes channels")
+    return call.input
 
 
-def prelu(call: Call) -> Ids:
+def softmax(call: Call) -> Tensor:
+    """Mixes along its axis, and lets the others be."""
+    axis = call.layer.axis
+    numbers = axis if isinstance(axis, (list, tuple)) else (axis,)
+    for number in numbers:
+        call.freeze(call.inputs[0][number], "is softmax, which mixes it")
+    return call.inputs[0]
+
+
+def prelu(call: Call) -> Tensor:
     """Slopes of the input's shape without batch; axes that are shared have size 1."""
     alpha = call.weights("alpha")["alpha"]
-    ids = call.ids
-    axes = varying_axes(ids)
-    if axes:
-        line = call.line(axes[-1])
-        if int(alpha.shape[axes[-1]]) > 1:
-            call.bind(alpha, axes[-1], line)
-    return ids
+    for number, axis in enumerate(call.input[1:]):
+        if axis.named and int(alpha.shape[number]) > 1:
+            call.bind(alpha, number, axis)
+    return call.input
 
 
-def rescaling(call: Call) -> Ids:
+def rescaling(call: Call) -> Tensor:
     """One scale and offset for all values."""
     if np.ndim(call.layer.scale) or np.ndim(call.layer.offset):
-        raise Opaque(f"{call.layer.name} scales each channel by a number in its settings")
-    return call.ids
+        raise Opaque(f"{call.key} scales each channel by a number in its settings")
+    return call.input
 
 
 RULES: Mapping[type, Rule] = MappingProxyType(
@@ -140,12 +99,11 @@ RULES: Mapping[type, Rule] = MappingProxyType(
         layers.Maximum: merge,
         layers.Minimum: merge,
         layers.BatchNormalization: batch_normalisation,
-        layers.DepthwiseConv1D: depthwise_convolution,
-        layers.DepthwiseConv2D: depthwise_convolution,
         layers.Activation: elementwise,
         layers.ReLU: elementwise,
         layers.LeakyReLU: elementwise,
         layers.ELU: elementwise,
+        layers.Softmax: softmax,
         layers.PReLU: prelu,
         layers.Rescaling: rescaling,
     }
