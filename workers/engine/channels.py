@@ -470,6 +470,8 @@ def _through(call: Call, rules: Mapping[type, Rule]) -> Result:
                 if one.named or other.named:
                     call.walk.unite(one, other, call.key)
         call.walk.tensors[id(tensor)] = axes
+        # The inner model says the shape of its inputs once more.
+        call.walk.edit(tensor._keras_history.operation, "batch_shape", axes, list)
     _run(inner, f"{call.key}/", call.walk, rules)
     return tuple(call.walk.tensors[id(tensor)] for tensor in inner.outputs)
 

@@ -95,6 +95,8 @@ def _edit_layer(
     arguments: dict[int, dict[int | str, Any]],
 ) -> None:
     if graph.is_graph(layer):
+        entry.pop("build_config", None)
+        entry["config"].pop("build_input_shape", None)
         _edit_graph(entry["config"], layer, settings, arguments)
         return
     if type(layer) in RULES:
