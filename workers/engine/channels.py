@@ -90,6 +90,9 @@ class Scale:
     factor: Callable[[tuple[int, ...]], float]
 
 
+Layout = tuple[NDArray[np.int64], ...]
+"""The lines of an axis: for each, which of its units every index belongs to, from 0."""
+
 Run = Callable[[list[Values]], list[Values]]
 Reference = Callable[[Run, list[Values], Callable[[Axis], NDArray[np.bool_]]], list[Values]]
 """What a call computes in the original when some of its input is to count as removed.
@@ -108,14 +111,25 @@ class Work:
     exact: bool
 
 
+def _pattern(line: Ids) -> Ids:
+    return np.unique(line, return_inverse=True)[1].reshape(-1)
+
+
+def grid_layout(sizes: Sequence[int]) -> Layout:
+    """An axis that is a grid, row by row: a line for each of its sides."""
+    sides = np.indices(sizes).reshape(len(sizes), -1)
+    return tuple(side for side, size in zip(sides, sizes, strict=True) if size > 1)
+
+
 @dataclass
 class Walk:
     """What is known while walking: names, bindings, edits and reasons.
 
-    `grids`: what earlier walks learnt of makers whose columns are a grid (heads times dimensions).
+    `layouts`: what earlier walks learnt of makers whose columns are a grid (heads times
+    dimensions).
     """
 
-    grids: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
     names: Names = field(default_factory=Names)
     tensors: dict[int, Tensor] = field(default_factory=dict)
     bindings: dict[tuple[int, int], Binding] = field(default_factory=dict)
@@ -128,7 +142,7 @@ class Walk:
     frozen: list[tuple[Ids, str]] = field(default_factory=list)
     heads: list[Ids] = field(default_factory=list)
     opaque: dict[str, str] = field(default_factory=dict)
-    wanted: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    wanted: dict[str, Layout] = field(default_factory=dict)
 
     # --- names -----------------------------------------------------------------------------
     def freeze(self, axes: Axis | Iterable[Axis], reason: str) -> None:
@@ -150,46 +164,24 @@ class Walk:
             return left
         if len(left.lines) != len(right.lines):
             few, many = sorted((left, right), key=lambda axis: len(axis.lines))
-            grid = self._grid_of(many)
-            if grid is not None:
-                self.want(few, grid)
+            self.want(few, tuple(_pattern(self.names.find(line)) for line in many.lines))
             self.freeze((left, right), f"{user} joins grids of different shape")
             return few
         for one, other in zip(left.lines, right.lines, strict=True):
             self.names.unite(one, other)
         return left
 
-    def _grid_of(self, axis: Axis) -> tuple[int, ...] | None:
-        """The shape of the grid that a maker's axis with these lines was laid out in."""
-        roots = [self.names.find(line) for line in axis.lines]
-        for name, maker in self.makers.items():
-            grid = self.grids.get(name)
-            if grid is None or len(maker.axis.lines) != len(roots) or maker.axis.size != axis.size:
-                continue
-            if all(
-                np.array_equal(self.names.find(mine), other)
-                for mine, other in zip(maker.axis.lines, roots, strict=True)
-            ):
-                return grid
-        return None
-
-    def want(self, axis: Axis, grid: tuple[int, ...]) -> bool:
-        """Ask for another walk in which the makers of these names lay them out as a grid."""
+    def want(self, axis: Axis, layout: Layout) -> None:
+        """Ask for another walk in which the makers of these names lay them out like that."""
         if len(axis.lines) != 1:
-            return False
+            return
         roots = self.names.find(axis.lines[0])
-        found = False
         for name, maker in self.makers.items():
-            if (
-                len(maker.axis.lines) == 1
-                and maker.axis.size == roots.size
-                and name not in self.grids
-            ):
-                mine = self.names.find(maker.axis.lines[0])
-                if np.array_equal(mine, roots) and np.unique(mine).size == mine.size:
-                    self.wanted[name] = grid
-                    found = True
-        return found
+            if len(maker.axis.lines) != 1 or maker.axis.size != roots.size:
+                continue
+            mine = self.names.find(maker.axis.lines[0])
+            if np.array_equal(mine, roots) and np.unique(mine).size == mine.size:
+                self.wanted.setdefault(name, layout)
 
     def mint(self, size: int) -> Axis:
         """A fresh axis."""
@@ -236,17 +228,10 @@ class Walk:
         return named(first, size)
 
     def _laid_out(self, name: str, size: int) -> Axis:
-        grid = self.grids.get(name)
-        if grid is None or int(np.prod(grid)) != size:
+        layout = self.layouts.get(name)
+        if layout is None:
             return self.mint(size)
-        lines = []
-        for position, count in enumerate(grid):
-            if count > 1:
-                view = [1] * len(grid)
-                view[position] = count
-                line = self.names.mint(count).reshape(view)
-                lines.append(np.broadcast_to(line, grid).reshape(-1))
-        return named(lines)
+        return named([self.names.mint(int(line.max()) + 1)[line] for line in layout])
 
     def slot(self, name: str, kernel: Any, number: int, axis: Axis) -> None:
         """Remember where the columns of a maker's units are."""
@@ -480,10 +465,13 @@ def _run(model: Any, prefix: str, walk: Walk, rules: Mapping[type, Rule]) -> Non
     for node in graph.calls(model):
         if not node.input_tensors:
             continue
+        given = graph.data_tensors(node)
+        for tensor in node.input_tensors[len(given) :]:
+            walk.freeze(walk.tensors[id(tensor)], f"it is a mask of {node.operation.name}")
         call = Call(
             layer=node.operation,
             key=f"{prefix}{node.operation.name}",
-            inputs=tuple(walk.tensors[id(tensor)] for tensor in node.input_tensors),
+            inputs=tuple(walk.tensors[id(tensor)] for tensor in given),
             output_shapes=tuple(tuple(tensor.shape) for tensor in node.output_tensors),
             walk=walk,
             node=node,
@@ -499,15 +487,15 @@ WALKS = 8
 
 def walk_graph(model: Any, rules: Mapping[type, Rule]) -> Walk:
     """Walk a model's graph, calling the rule of each layer's or operation's class."""
-    grids: dict[str, tuple[int, ...]] = {}
+    layouts: dict[str, Layout] = {}
     for _ in range(WALKS):
-        walk = Walk(grids=grids)
+        walk = Walk(layouts=layouts)
         for tensor in graph.graph_of(model).inputs:
             walk.tensors[id(tensor)] = bare(tensor.shape)
         _run(model, "", walk, rules)
         for tensor in graph.graph_of(model).outputs:
             walk.freeze(walk.tensors[id(tensor)], "it is an output of the model")
-        if not set(walk.wanted) - set(grids):
+        if not set(walk.wanted) - set(layouts):
             break
-        grids = {**walk.wanted, **grids}
+        layouts = {**walk.wanted, **layouts}
     return walk

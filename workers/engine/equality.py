@@ -129,12 +129,25 @@ def execute(model: Any, inputs: list[Any], masked: Masked | None = None) -> list
         if masked is not None and id(node) in masked.references:
             outputs = _compared(node, given, masked)
         elif graph.is_graph(node.operation):
-            outputs = execute(node.operation, given, masked)
+            outputs = execute(node.operation, given[: len(graph.data_tensors(node))], masked)
+        elif masked is not None and _steps_through_graph(node.operation):
+            outputs = [_each_step(node.operation.layer, given[0], masked)]
         else:
             outputs = _called(node, given)
         for tensor, value in zip(node.output_tensors, outputs, strict=True):
             known[id(tensor)] = value
     return [known[id(tensor)] for tensor in inner.outputs]
+
+
+def _steps_through_graph(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.TimeDistributed) and graph.is_graph(layer.layer)
+
+
+def _each_step(model: Any, values: Any, masked: Masked) -> Any:
+    """A model at every step of axis 1: all steps of all samples as one batch."""
+    batch, steps, *rest = values.shape
+    (output,) = execute(model, [keras.ops.reshape(values, (batch * steps, *rest))], masked)
+    return keras.ops.reshape(output, (batch, steps, *output.shape[1:]))
 
 
 def _called(node: Any, values: list[Any]) -> list[Any]:

@@ -56,6 +56,18 @@ def graph_of(model: Any) -> Any:
     return getattr(model, "_functional", None) or model
 
 
+def data_tensors(node: Any) -> list[Any]:
+    """The tensors that a call is given, but for the masks that Keras hands along with them.
+
+    Masks come last: they are named arguments.
+    """
+    masks = {id(t) for t in keras.tree.flatten(node.arguments.kwargs.get("mask"))}
+    tensors = list(node.input_tensors)
+    while tensors and id(tensors[-1]) in masks:
+        tensors.pop()
+    return tensors
+
+
 def plain(model: Any) -> Any:
     """The model as a Sequential or Functional one; a subclass with a graph shares its layers."""
     if isinstance(model, keras.Sequential) or type(model).__name__ in ("Functional", "Model"):

@@ -10,7 +10,6 @@ from workers.engine.analysis import Analysis, Kept, analyse
 from workers.engine.cut import Cut, UnitCut
 from workers.engine.masks import masks_by_variable
 from workers.engine.prediction import kept_units
-from workers.engine.rules import RULES
 
 Settings = dict[int, dict[str, Any]]
 """New settings by the `id` of the layer that they belong to."""
@@ -99,7 +98,7 @@ def _edit_layer(
         entry["config"].pop("build_input_shape", None)
         _edit_graph(entry["config"], layer, settings, arguments)
         return
-    if type(layer) in RULES:
+    if type(layer).__module__.startswith("keras."):
         # Shapes as they were; the layer is built anew by the call that follows.
         entry.pop("build_config", None)
     for path, child in graph.children(layer):

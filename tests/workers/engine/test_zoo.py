@@ -9,6 +9,7 @@ import pytest
 
 from app.domain.spec import Prune
 from tests.workers.engine.zoo import ZOO, randomise
+from tests.workers.engine.zoo_blocks import BLOCKS
 from workers.engine import apply, choose, count, predict, prove
 from workers.engine.equality import probe_inputs
 
@@ -21,9 +22,9 @@ OTHERS = [
 ]
 
 
-@pytest.fixture(scope="module", params=list(ZOO))
+@pytest.fixture(scope="module", params=[*ZOO, *BLOCKS])
 def model(request: pytest.FixtureRequest) -> Any:
-    return randomise(ZOO[request.param]())
+    return randomise({**ZOO, **BLOCKS}[request.param]())
 
 
 @pytest.mark.parametrize("spec", LAYERWISE + OTHERS, ids=str)

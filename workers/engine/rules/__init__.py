@@ -8,8 +8,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from workers.engine.channels import Rule
-from workers.engine.rules import attention, makers, movers, norms, tiers
+from workers.engine.rules import attention, makers, movers, norms, recurrent, tiers
 
 RULES: Mapping[type, Rule] = MappingProxyType(
-    {**makers.RULES, **movers.RULES, **tiers.RULES, **norms.RULES, **attention.RULES}
+    {
+        **makers.RULES,
+        **movers.RULES,
+        **tiers.RULES,
+        **norms.RULES,
+        **attention.RULES,
+        **recurrent.RULES,
+    }
 )

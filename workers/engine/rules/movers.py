@@ -7,7 +7,7 @@ from types import MappingProxyType
 import keras
 import numpy as np
 
-from workers.engine.channels import Call, Opaque, Rule, Shape
+from workers.engine.channels import Call, Opaque, Rule, Shape, grid_layout
 from workers.engine.ids import Axis, Tensor, bare, joined, merged, named
 
 layers = keras.layers
@@ -165,7 +165,7 @@ def _split(call: Call, whole: Axis, sizes: list[int]) -> list[Axis]:
             call.walk.freeze(Axis(whole.size, (line,)), f"{call.key} splits it up")
             continue
         if len(changing) > 1:
-            call.walk.want(Axis(whole.size, (line,)), tuple(sizes))
+            call.walk.want(Axis(whole.size, (line,)), grid_layout(sizes))
             for number in changing[:-1]:
                 call.walk.names.unite(grid, grid.take([0], number))
         last = changing[-1]

@@ -172,21 +172,6 @@ def _grouped(call: Call, number: int) -> Reference:
     return compute
 
 
-def spectral_normalisation(call: Call) -> Tensor:
-    """A wrapper whose own vector follows the last axis of the kernel inside."""
-    from workers.engine.channels import apply_rule
-    from workers.engine.rules import RULES
-
-    inner = call.inner(call.layer.layer, "layer", call.inputs, call.output_shapes)
-    (result,) = apply_rule(inner, RULES)
-    kernel = call.layer.kernel
-    binding = call.walk.bindings.get((id(kernel), len(kernel.shape) - 1))
-    own = next(v for v in call.layer.weights if v.name == "vector_u")
-    if binding is not None:
-        call.bind(own, 1, binding.axis)
-    return result
-
-
 def normalization(call: Call) -> Tensor:
     """Keras' preprocessing layer: mean and variance are of the input's shape; it stays."""
     for axis in call.input[1:]:
@@ -200,7 +185,6 @@ RULES: Mapping[type, Rule] = MappingProxyType(
         layers.RMSNormalization: rms_normalisation,
         layers.UnitNormalization: unit_normalisation,
         layers.GroupNormalization: group_normalisation,
-        layers.SpectralNormalization: spectral_normalisation,
         layers.Normalization: normalization,
     }
 )

@@ -5,6 +5,8 @@ from types import MappingProxyType
 
 import keras
 import numpy as np
+from keras.src.applications.convnext import LayerScale
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 from workers.engine.channels import Call, Opaque, Rule
 from workers.engine.ids import Axis, Tensor
@@ -90,6 +92,16 @@ def rescaling(call: Call) -> Tensor:
     return call.input
 
 
+def layer_scale(call: Call) -> Tensor:
+    """ConvNeXt's own layer: one factor per channel."""
+    gamma = call.weights("gamma", "Variable", "variable")
+    axis = call.input[-1]
+    for variable in gamma.values():
+        call.bind(variable, 0, axis)
+    call.edit("projection_dim", (axis,))
+    return call.input
+
+
 RULES: Mapping[type, Rule] = MappingProxyType(
     {
         layers.Add: merge,
@@ -106,5 +118,8 @@ RULES: Mapping[type, Rule] = MappingProxyType(
         layers.Softmax: softmax,
         layers.PReLU: prelu,
         layers.Rescaling: rescaling,
+        # Layers that keras.applications keeps to itself, without a public name.
+        LayerScale: layer_scale,
+        CustomScaleLayer: merge,
     }
 )
