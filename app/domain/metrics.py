@@ -111,7 +111,7 @@ class PlannedLayer(Record):
     units: int | None
     """Units or channels now; None for layers without."""
     removed: int
-    """Units removed; weights set to zero with granularity weight."""
+    """Units removed; weights set to zero with granularities weight, n_m and block."""
     parameters_before: int
     parameters_after: int
     macs_before: int

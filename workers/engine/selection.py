@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from app.domain.spec import Prune, WeightGranularity
+from app.domain.spec import Prune
 from workers.engine import graph
 from workers.engine.analysis import analyse
 from workers.engine.cut import Cut, Progress
@@ -54,6 +54,6 @@ def choose(
     """
     graph.ensure_supported(model)
     progress = begin(model) if progress is None else progress
-    if isinstance(prune.granularity, WeightGranularity):
+    if not prune.structured:
         return choose_weights(model, prune, share, seed, progress)
     return choose_units(analyse(model), prune, share, seed, progress)

@@ -1,53 +1,32 @@
-"""Choosing single weights."""
+"""Choosing weights: one by one, in blocks, or n of every m."""
 
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.errors import EngineRefusal
-from app.domain.spec import FractionTarget, ParametersTarget, Prune, ThresholdCriterion
+from app.domain.spec import (
+    BlockGranularity,
+    FractionTarget,
+    NmGranularity,
+    ParametersTarget,
+    Prune,
+    ThresholdCriterion,
+    WeightGranularity,
+)
 from workers.engine import graph
 from workers.engine.counting import count_nonzero
 from workers.engine.criteria import WEIGHT_CRITERIA
-from workers.engine.cut import LayerCut, Progress, WeightCut
-from workers.engine.masks import Mask, most, removal_count, smallest
+from workers.engine.cut import Progress, WeightCut
+from workers.engine.masks import Mask, removal_count, smallest
+from workers.engine.matrices import as_matrix
 from workers.engine.overrides import Wish, wish
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A kernel that is to lose weights; `pruned` are gone already."""
-
-    key: str
-    saliency: NDArray[Any]
-    pruned: Mask | None
-    zeros: int
-    wish: Wish
-
-    @property
-    def size(self) -> int:
-        """Number of weights."""
-        return self.saliency.size
-
-    @property
-    def cap(self) -> int:
-        """How many may go at most."""
-        limit = self.wish.max_remove
-        return self.size if limit is None else most(limit, self.size)
-
-    def asked(self, share: float, step: float) -> int:
-        """How many the share alone asks for, or the layer's own share at this step."""
-        own = self.wish.remove
-        return removal_count(share if own is None else step * own, self.size)
-
-    def count(self, share: float, step: float) -> int:
-        """How many go: what is gone stays gone, and max_remove holds."""
-        gone = 0 if self.pruned is None else int(self.pruned.sum())
-        return max(gone, min(self.asked(share, step), self.cap))
+from workers.engine.patterns import Blocks, Matrix
+from workers.engine.pieces import Kernel
+from workers.engine.weight_rows import Row, asked, row, summary
 
 
 def seeded(seed: int, name: str) -> np.random.Generator:
@@ -63,41 +42,84 @@ def choose_weights(
     Raises:
         EngineRefusal: nothing can be removed, or the target cannot be reached.
     """
-    kernels = _kernels(model, prune, seed, progress)
-    if isinstance(prune.criterion, ThresholdCriterion):
-        factor = share * prune.criterion.quality
-        gone = {k.key: _below(k, factor * progress.deviations[k.key]) for k in kernels}
-        fraction = None
-    else:
-        fraction = _fraction(model, kernels, prune, share, progress)
-        choose = _layer_scope if prune.scope == "layer" else _global_scope
-        gone = choose(kernels, fraction, share)
-    masks = {key: ~mask for key, mask in gone.items()}
-    by_layer = fraction if prune.scope == "layer" else None
-    summary = _summary(model, prune, kernels, gone, by_layer, share)
-    return WeightCut(masks, summary, progress.with_masks(masks))
+    kernels, left_out = _kernels(model, prune, seed, progress)
+    fraction = None
+    match prune:
+        case Prune(granularity=NmGranularity() as pattern):
+            gone = {k.key: k.n_of_m(pattern, share, k.wish.max_remove) for k in kernels}
+        case Prune(criterion=ThresholdCriterion(quality=quality)):
+            factor = share * quality
+            gone = {k.key: _below(k, factor * progress.deviations[k.key]) for k in kernels}
+        case _:
+            fraction = _fraction(model, kernels, prune, share, progress)
+            gone = _chosen(kernels, prune, fraction, share)
+    rows = {k.key: row(k, gone[k.key], asked(k, prune, fraction, share), share) for k in kernels}
+    masks = {k.key: ~k.weights(gone[k.key]) for k in kernels}
+    return WeightCut(masks, summary(model, left_out | rows), progress.with_masks(masks))
 
 
-def _kernels(model: Any, prune: Prune, seed: int, progress: Progress) -> list[Kernel]:
-    found = []
+def _kernels(
+    model: Any, prune: Prune, seed: int, progress: Progress
+) -> tuple[list[Kernel], dict[str, Row]]:
+    """The kernels that are to lose weights, and rows for those that are left out."""
+    found: list[Kernel] = []
+    left_out: dict[str, Row] = {}
     criterion = WEIGHT_CRITERIA[prune.criterion.kind]
     for key, variable in graph.kernels(model).items():
         wished = wish(graph.layer_of(key), prune)
         if wished.skip:
+            left_out[key] = Row(note="skipped by the spec")
+            continue
+        matrix = None
+        if not isinstance(prune.granularity, WeightGranularity):
+            matrix = as_matrix(model.get_layer(graph.layer_of(key)), variable)
+        if isinstance(matrix, str):
+            left_out[key] = Row(note=matrix)
             continue
         values = graph.values(variable).astype(np.float32)
         saliency = criterion(values, seeded(seed, key))
-        mask = progress.masks.get(key)
-        if mask is not None:
-            saliency = np.where(mask, saliency, -1.0)
-        zeros = values.size - int(np.count_nonzero(values))
-        found.append(Kernel(key, saliency, None if mask is None else ~mask, zeros, wished))
-    if not found:
-        raise EngineRefusal(
-            f"Model '{model.name}' has no weights to remove: it has no kernels, or the spec "
-            "skips all of them."
+        found.append(
+            _kernel(key, values != 0, saliency, progress.masks.get(key), wished, prune, matrix)
         )
-    return found
+    if not found:
+        raise _refusal(model, prune, left_out)
+    return found, left_out
+
+
+def _kernel(
+    key: str,
+    nonzero: NDArray[Any],
+    saliency: NDArray[Any],
+    kept: Mask | None,
+    wished: Wish,
+    prune: Prune,
+    matrix: Matrix | None,
+) -> Kernel:
+    blocks = None
+    if matrix is not None and isinstance(prune.granularity, BlockGranularity):
+        blocks = Blocks(matrix, prune.granularity.shape)
+        saliency = blocks.means(saliency)
+        nonzero = blocks.sums(nonzero)
+        kept = None if kept is None else blocks.sums(kept) > 0
+    if kept is not None:
+        saliency = np.where(kept, saliency, -np.inf)
+    pruned = None if kept is None else ~kept
+    return Kernel(key, saliency, pruned, nonzero, wished, matrix, blocks)
+
+
+def _refusal(model: Any, prune: Prune, left_out: dict[str, Row]) -> EngineRefusal:
+    said = f"Model '{model.name}' has no weights to remove: it has no kernels, or the spec skips "
+    if isinstance(prune.granularity, WeightGranularity):
+        said += "all of them."
+    else:
+        said += (
+            "them, or they are not matrices of inputs by outputs, as granularity "
+            f"{prune.granularity.kind} needs; granularity weight takes any kernel."
+        )
+    reasons = {graph.layer_of(key): row.note or "" for key, row in left_out.items()}
+    return EngineRefusal(
+        said, errors=tuple({"field": name, "detail": why} for name, why in reasons.items())
+    )
 
 
 def _below(kernel: Kernel, threshold: float) -> Mask:
@@ -105,6 +127,11 @@ def _below(kernel: Kernel, threshold: float) -> Mask:
     if int(gone.sum()) > kernel.cap:
         gone = smallest(kernel.saliency, kernel.cap)
     return gone
+
+
+def _chosen(kernels: list[Kernel], prune: Prune, fraction: float, step: float) -> dict[str, Mask]:
+    choose = _layer_scope if prune.scope == "layer" else _global_scope
+    return choose(kernels, fraction, step)
 
 
 def _layer_scope(kernels: list[Kernel], fraction: float, step: float) -> dict[str, Mask]:
@@ -140,7 +167,9 @@ def _fraction(
         case ParametersTarget(keep=keep):
             limit = (1.0 - step * (1.0 - keep)) * progress.parameters
         case _:
-            raise EngineRefusal("Granularity weight takes a fraction or a parameters target.")
+            raise EngineRefusal(
+                f"Granularity {prune.granularity.kind} takes a fraction or a parameters target."
+            )
     nonzero = sum(count_nonzero(v) for v in graph.variable_keys(model).values())
 
     def left(fraction: float) -> int:
@@ -157,6 +186,10 @@ def _fraction(
 
 
 def _newly_zero(kernels: list[Kernel], prune: Prune, fraction: float, step: float) -> int:
+    """How many weights become zero, without choosing them where pieces are single weights."""
+    if isinstance(prune.granularity, BlockGranularity):
+        gone = _chosen(kernels, prune, fraction, step)
+        return sum(int(k.nonzero[gone[k.key]].sum()) for k in kernels)
     own = [k for k in kernels if prune.scope == "layer" or k.wish.remove is not None]
     total = sum(max(0, k.count(fraction, step) - k.zeros) for k in own)
     competing = [k for k in kernels if k not in own] if len(own) < len(kernels) else []
@@ -179,32 +212,3 @@ def least(fits: Callable[[float], bool]) -> float | None:
         middle = (low + high) / 2
         low, high = (low, middle) if fits(middle) else (middle, high)
     return high
-
-
-def _summary(
-    model: Any,
-    prune: Prune,
-    kernels: list[Kernel],
-    gone: Mapping[str, Mask],
-    fraction: float | None,
-    step: float,
-) -> tuple[LayerCut, ...]:
-    chosen = {k.key: k for k in kernels}
-    rows: dict[str, LayerCut] = {}
-    for key, variable in graph.kernels(model).items():
-        name = graph.layer_of(key)
-        kernel = chosen.get(key)
-        known = rows.get(name)
-        before = graph.size_of(variable) + (known.before if known else 0)
-        removed = (int(gone[key].sum()) if kernel else 0) + (known.removed if known else 0)
-        asked = None
-        if kernel is not None and (fraction is not None or kernel.wish.remove is not None):
-            asked = kernel.asked(fraction or 0.0, step) + ((known.asked or 0) if known else 0)
-        note = None
-        if kernel is None:
-            note = "skipped by the spec"
-        elif kernel.wish.max_remove is not None and int(gone[key].sum()) == kernel.cap:
-            note = f"held at its max_remove of {kernel.wish.max_remove:.4g}"
-        kind = type(model.get_layer(name)).__name__
-        rows[name] = LayerCut(name, kind, before, removed, asked, note)
-    return tuple(rows.values())

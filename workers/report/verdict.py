@@ -1,7 +1,14 @@
 """The verdict: figures put into words, the disappointing ones too."""
 
 from app.domain.metrics import LatencyValue, Metrics, MetricValue, State
-from app.domain.spec import PruningSpec, WeightGranularity
+from app.domain.spec import (
+    BlockGranularity,
+    Granularity,
+    NmGranularity,
+    Prune,
+    PruningSpec,
+    WeightGranularity,
+)
 
 NOTICEABLE = 1.05
 """Ratios below this are no news."""
@@ -17,27 +24,40 @@ def verdict(metrics: Metrics, spec: PruningSpec) -> tuple[str, ...]:
     return tuple(
         sentence
         for sentence in (
-            "NOTHING WAS REMOVED: the target asks for less than one unit of any layer that may "
-            "lose some; the notes of the layers say why."
+            f"NOTHING WAS REMOVED: {_too_little(spec.prune.granularity)}; the notes of the "
+            "layers say why."
             if untouched
-            else _size(before, after, isinstance(spec.prune.granularity, WeightGranularity)),
-            _speed(metrics, isinstance(spec.prune.granularity, WeightGranularity)),
+            else _size(before, after, spec.prune),
+            _speed(metrics, spec.prune),
             _quality(metrics),
         )
         if sentence
     )
 
 
-def _size(before: State, after: State, weights: bool) -> str:
+def _too_little(granularity: Granularity) -> str:
+    match granularity:
+        case NmGranularity(n=n, m=m):
+            return f"no kernel may lose weights, or their inputs are too few for {n}:{m}"
+        case WeightGranularity():
+            piece, whole = "weight", "kernel"
+        case BlockGranularity():
+            piece, whole = "block", "kernel"
+        case _:
+            piece, whole = "unit", "layer"
+    return f"the target asks for less than one {piece} of any {whole} that may lose some"
+
+
+def _size(before: State, after: State, prune: Prune) -> str:
     raw = before.bytes["keras"] / after.bytes["keras"]
     packed = before.compressed_bytes["keras"] / after.compressed_bytes["keras"]
-    if weights:
+    if not prune.structured:
         share = 1 - after.nonzero_parameters / max(before.nonzero_parameters, 1)
         same = "no smaller as it is" if raw < NOTICEABLE else f"{raw:.1f}x smaller as it is"
         return (
-            f"{share:.1%} of the non-zero parameters became zero. The .keras file is {same}, "
-            f"because zeros are stored like other numbers, and {packed:.1f}x smaller when "
-            "compressed."
+            f"{share:.1%} of the non-zero parameters became zero{_pattern(prune)}. "
+            f"The .keras file is {same}, because zeros are stored like other numbers, and "
+            f"{packed:.1f}x smaller when compressed."
         )
     return (
         f"{before.parameters:,} parameters became {after.parameters:,} "
@@ -47,6 +67,18 @@ def _size(before: State, after: State, weights: bool) -> str:
     )
 
 
+def _pattern(prune: Prune) -> str:
+    match prune.granularity:
+        case NmGranularity(n=n, m=m):
+            limited = any(override.max_remove is not None for override in prune.layers)
+            many = f"up to {m - n}" if limited else f"{m - n}"
+            return f": {many} of every {m} weights along the inputs of the pruned kernels"
+        case BlockGranularity(shape=(rows, columns)):
+            return f", in blocks of {rows} inputs by {columns} outputs"
+        case _:
+            return ""
+
+
 def _fewer(before: int, after: int) -> str:
     ratio = before / max(after, 1)
     return (
@@ -54,17 +86,17 @@ def _fewer(before: int, after: int) -> str:
     )
 
 
-def _speed(metrics: Metrics, weights: bool) -> str:
+def _speed(metrics: Metrics, prune: Prune) -> str:
     pairs = list(zip(metrics.before.latency, metrics.after.latency, strict=True))
     if not pairs:
         return "Latency was not measured."
     said = "; ".join(_one_speed(before, after) for before, after in pairs)
     text = f"Measured on {metrics.device}: {said}."
     faster = any(_is_faster(after) for _, after in pairs)
-    if weights and not faster:
+    if not prune.structured and not faster:
         text += (
             " Dense kernels multiply zeros too, so there is no speed-up: granularity channel "
-            "removes whole channels and makes models faster."
+            "removes whole channels and makes models faster." + _who_gains(prune.granularity)
         )
     elif not faster:
         text += (
@@ -72,6 +104,21 @@ def _speed(metrics: Metrics, weights: bool) -> str:
             "multiplications."
         )
     return text
+
+
+def _who_gains(granularity: Granularity) -> str:
+    match granularity:
+        case NmGranularity(n=2, m=4):
+            return (
+                " 2:4 pays on hardware that skips its zeros, such as the sparse tensor cores of "
+                "NVIDIA GPUs, through a runtime that uses them."
+            )
+        case NmGranularity(n=n, m=m):
+            return f" {n}:{m} pays only on hardware made to skip its zeros."
+        case BlockGranularity():
+            return " Blocks of zeros pay in runtimes that have block-sparse kernels."
+        case _:
+            return ""
 
 
 def _is_faster(after: LatencyValue) -> bool:

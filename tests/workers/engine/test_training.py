@@ -17,6 +17,15 @@ from workers.engine.graph import kernels, values
 SPEC = Prune.model_validate(
     {"granularity": "weight", "target": {"kind": "fraction", "remove": 0.6}}
 )
+PATTERNS = [
+    Prune.model_validate({"granularity": "n_m"}),
+    Prune.model_validate(
+        {
+            "granularity": {"kind": "block", "shape": [3, 2]},
+            "target": {"kind": "fraction", "remove": 0.5},
+        }
+    ),
+]
 X = np.random.default_rng(0).standard_normal((96, 6)).astype(np.float32)
 Y = (X.sum(axis=1) > 0).astype(np.float32)
 
@@ -63,6 +72,22 @@ def test_masks_hold_through_fit(optimizer: Any, tmp_path: Path) -> None:
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert np.array_equal(values(loaded.weights[0]) != 0, masks[next(iter(masks))])
+
+
+@pytest.mark.parametrize("spec", PATTERNS, ids=lambda spec: spec.granularity.kind)
+def test_patterns_hold_through_fit(spec: Prune) -> None:
+    original = build()
+    cut = choose(original, spec)
+    model = apply(original, cut)
+    masks = masks_by_variable(model, cut)
+    constrain(model, masks)
+    before = values(model.weights[0]).copy()
+    model.compile(keras.optimizers.Adam(0.05, weight_decay=0.1), loss="mse")
+    model.fit(X, Y, epochs=2, batch_size=32, verbose=0)
+    assert not np.array_equal(before, values(model.weights[0]))
+    for key, variable in kernels(model).items():
+        assert not masks[key].all()
+        assert np.array_equal(values(variable) != 0, masks[key])
 
 
 def test_constraining_twice_keeps_the_inner_constraint() -> None:

@@ -13,12 +13,15 @@ from workers.report.verdict import verdict
 HOSTILE = "<script>alert(1)</script>"
 
 
-def spec(granularity: str) -> PruningSpec:
+HALF = {"kind": "fraction", "remove": 0.5}
+
+
+def spec(granularity: Any, **prune: Any) -> PruningSpec:
     return PruningSpec.model_validate(
         {
             "model": "mdl_1",
             "dataset": "dts_1",
-            "prune": {"granularity": granularity, "target": {"kind": "fraction", "remove": 0.5}},
+            "prune": {"granularity": granularity, "target": HALF} | prune,
         }
     )
 
@@ -102,6 +105,59 @@ def test_speed(ms: float, speed: Any, granularity: str, said: str, unsaid: str) 
     text = verdict(figures(ms, speed), spec(granularity))[1]
     assert said in text
     assert unsaid not in text
+
+
+NM, BLOCK = {"kind": "n_m", "n": 1, "m": 3}, {"kind": "block", "shape": [4, 2]}
+
+
+@pytest.mark.parametrize(
+    ("prune", "size", "speed"),
+    [
+        (
+            {"granularity": "n_m", "target": None},
+            "50.0% of the non-zero parameters became zero: 2 of every 4 weights along the inputs "
+            "of the pruned kernels. The .keras file is 2.0x smaller as it is, because zeros are "
+            "stored like other numbers, and 2.0x smaller when compressed.",
+            "no speed-up: granularity channel removes whole channels and makes models faster. 2:4 "
+            "pays on hardware that skips its zeros, such as the sparse tensor cores of NVIDIA "
+            "GPUs, through a runtime that uses them.",
+        ),
+        (
+            {"granularity": NM, "target": None, "layers": [{"match": "*", "max_remove": 0.5}]},
+            "became zero: up to 2 of every 3 weights",
+            "1:3 pays only on hardware made to skip its zeros.",
+        ),
+        (
+            {"granularity": BLOCK},
+            "became zero, in blocks of 4 inputs by 2 outputs.",
+            "no speed-up: granularity channel removes whole channels and makes models faster. "
+            "Blocks of zeros pay in runtimes that have block-sparse kernels.",
+        ),
+    ],
+)
+def test_patterns_are_named_and_promise_nothing(
+    prune: dict[str, Any], size: str, speed: str
+) -> None:
+    said = verdict(figures(2.0, (1.0, 0.98, 1.02)), spec(**prune))
+    assert size in said[0]
+    assert speed in said[1]
+
+
+@pytest.mark.parametrize(
+    ("granularity", "said"),
+    [
+        ("n_m", "no kernel may lose weights, or their inputs are too few for 2:4"),
+        ("weight", "the target asks for less than one weight of any kernel that may lose some"),
+        ("block", "the target asks for less than one block of any kernel that may lose some"),
+        ("channel", "the target asks for less than one unit of any layer that may lose some"),
+    ],
+)
+def test_nothing_removed_is_said_first(granularity: str, said: str) -> None:
+    same = state(1000, 2.0, 0.9)
+    unchanged = figures(2.0, None, pruned=same, after=same)
+    target = None if granularity == "n_m" else HALF
+    first = verdict(unchanged, spec(granularity, target=target))[0]
+    assert first == f"NOTHING WAS REMOVED: {said}; the notes of the layers say why."
 
 
 def test_quality_names_noise_and_real_losses() -> None:
