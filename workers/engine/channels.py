@@ -6,7 +6,7 @@ goes with it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -197,6 +197,8 @@ class Walk:
         if known is not None:
             if known.axis.named or axis.named:
                 self.unite(known.axis, axis, layer)
+            if reads and not known.reads:
+                self.bindings[id(variable), number] = replace(known, reads=True)
             return
         self.bindings[id(variable), number] = Binding(layer, variable, number, axis, reads)
 
@@ -416,19 +418,18 @@ Rule = Callable[[Call], Tensor | Result]
 
 def outputs_of(result: Tensor | Result) -> Result:
     """A rule's answer as one tensor per output."""
-    if result and isinstance(result[0], Axis):
-        return (result,)  # type: ignore[return-value]
-    return result  # type: ignore[return-value]
+    alone = [each for each in result if isinstance(each, Axis)]
+    return (tuple(alone),) if alone else tuple(e for e in result if not isinstance(e, Axis))
 
 
 def apply_rule(call: Call, rules: Mapping[type, Rule]) -> Result:
     """The outputs of a call; what no rule understands freezes what it touches."""
-    kind = type(call.layer).__name__
     try:
         if graph.is_graph(call.layer):
             return _through(call, rules)
         rule = rules.get(type(call.layer))
         if rule is None:
+            kind = type(call.layer).__name__
             raise Opaque(f"{call.key}: {kind} layers are left as they are")
         return outputs_of(rule(call))
     except Opaque as reason:

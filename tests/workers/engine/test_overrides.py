@@ -60,7 +60,7 @@ def test_a_share_without_effect_is_said(model: Any) -> None:
 
 
 def test_a_refusal_names_the_layer_that_is_not_understood() -> None:
-    inner = keras.Sequential([keras.Input((6,)), layers.Dense(5)], name="inner")
-    nested = keras.Sequential([keras.Input((6,)), inner, layers.Dense(3, activation="softmax")])
-    with pytest.raises(EngineRefusal, match="inner"):
-        cut(nested)
+    i = keras.Input((6, 6, 3))
+    x = layers.RandomContrast(0.1, name="inner")(layers.Conv2D(4, 1)(i))
+    with pytest.raises(EngineRefusal, match="inner prepares images"):
+        cut(keras.Model(i, x))

@@ -203,6 +203,14 @@ def film() -> Any:
     return keras.Model(i, layers.Dense(2)(layers.Flatten()(x)))
 
 
+def language() -> Any:
+    """A decoder whose embedding is tied to its output."""
+    i = keras.Input((6,))
+    table = layers.ReversibleEmbedding(11, 12)
+    x = _encoder(table(i), 3, 12, 16)
+    return keras.Model(i, table(layers.LayerNormalization()(x), reverse=True))
+
+
 BLOCKS: Mapping[str, Callable[[], Any]] = MappingProxyType(
     {
         build.__name__: build
@@ -224,6 +232,7 @@ BLOCKS: Mapping[str, Callable[[], Any]] = MappingProxyType(
             recurrent,
             states,
             film,
+            language,
         )
     }
 )

@@ -7,11 +7,20 @@ write one function and list it. Classes are looked up exactly: a subclass may do
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from workers.engine.channels import Rule
+from workers.engine.channels import Call, Opaque, Result, Rule
+from workers.engine.ids import Tensor
 from workers.engine.rules import attention, makers, movers, norms, recurrent, tiers
+from workers.engine.rules.reasons import REASONS
+
+
+def _left_alone(call: Call) -> Tensor | Result:
+    """What has no rule, and why."""
+    raise Opaque(f"{call.key} {REASONS[type(call.layer)]}")
+
 
 RULES: Mapping[type, Rule] = MappingProxyType(
     {
+        **dict.fromkeys(REASONS, _left_alone),
         **makers.RULES,
         **movers.RULES,
         **tiers.RULES,

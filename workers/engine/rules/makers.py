@@ -95,6 +95,33 @@ def embedding(call: Call) -> Tensor:
     return (*call.input, made)
 
 
+def reversible_embedding(call: Call) -> Tensor:
+    """An embedding that is also called backwards, from dimensions to the vocabulary."""
+    weights = call.weights("embeddings", "reverse_embeddings")
+    table = weights["embeddings"]
+    made = call.make(table, 1)
+    call.edit("output_dim", (made,))
+    other = weights.get("reverse_embeddings")
+    if other is not None:
+        call.bind(other, 0, made, reads=True)
+    if not (call.node is not None and reversed_call(call)):
+        call.freeze(call.input, "reads whole numbers")
+        return (*call.input, made)
+    x = call.input
+    if other is None:
+        call.bind(table, 1, x[-1], reads=True)
+    else:
+        call.bind(other, 0, x[-1], reads=True)
+    call.walk.kernel_work(call.key, table, x[1:-1])
+    return call.replaced(len(x) - 1, Axis(int(table.shape[0])))
+
+
+def reversed_call(call: Call) -> bool:
+    """Whether this call has reverse=True."""
+    given = call.node.arguments
+    return bool(given.kwargs.get("reverse", given.args[1] if len(given.args) > 1 else False))
+
+
 def _channels(call: Call) -> Axis:
     """The channel axis of the input; whatever is named along other axes stays."""
     x = call.input
@@ -199,5 +226,6 @@ RULES: Mapping[type, Rule] = MappingProxyType(
         layers.DepthwiseConv1D: depthwise_convolution,
         layers.DepthwiseConv2D: depthwise_convolution,
         layers.Embedding: embedding,
+        layers.ReversibleEmbedding: reversible_embedding,
     }
 )

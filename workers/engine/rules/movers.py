@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from workers.engine.channels import Call, Opaque, Rule, Shape, grid_layout
-from workers.engine.ids import Axis, Tensor, bare, joined, merged, named
+from workers.engine.ids import Axis, Ids, Tensor, bare, joined, merged, named
 
 layers = keras.layers
 
@@ -157,7 +157,7 @@ def _split(call: Call, whole: Axis, sizes: list[int]) -> list[Axis]:
     """One axis becomes several: each line goes where it changes; a line that changes along
     several is laid out as a grid by its makers, or else only its last axis is told apart.
     """
-    found: list[list[np.ndarray]] = [[] for _ in sizes]  # type: ignore[type-arg]
+    found: list[list[Ids]] = [[] for _ in sizes]
     for line in whole.lines:
         grid = call.walk.names.find(line).reshape(sizes)
         changing = [n for n in range(grid.ndim) if not (grid == grid.take([0], n)).all()]
@@ -246,6 +246,8 @@ RULES: Mapping[type, Rule] = MappingProxyType(
         **_each(
             spatial,
             *_POOLING,
+            layers.Resizing,
+            layers.CenterCrop,
             *(getattr(layers, f"ZeroPadding{rank}D") for rank in (1, 2, 3)),
             *(getattr(layers, f"Cropping{rank}D") for rank in (1, 2, 3)),
             *(getattr(layers, f"UpSampling{rank}D") for rank in (1, 2, 3)),

@@ -1,0 +1,169 @@
+"""How many units each group loses so that a target is met."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from app.domain.spec import FractionTarget, MacsTarget, ParametersTarget, Prune
+from workers.engine.analysis import Analysis
+from workers.engine.candidates import Candidate
+from workers.engine.cut import Progress
+from workers.engine.masks import Mask, removal_count, smallest
+from workers.engine.prediction import Sizes
+from workers.engine.weights import least
+
+SLACK = 0.01
+"""How far below a budget a choice may stay before single units are given back."""
+
+Choice = dict[str, int]
+"""How many units each group loses now, by the group's key."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A choice, and the share of units it was asked by."""
+
+    choice: Choice
+    fraction: float
+
+
+@dataclass(frozen=True)
+class OutOfReach(Exception):
+    """Even with all that may go gone, the target is missed; `share` of `what` would be left."""
+
+    what: str
+    keep: float
+    share: float
+
+
+def reach(
+    analysis: Analysis, found: list[Candidate], prune: Prune, step: float, progress: Progress
+) -> Reached:
+    """Remove units until `step` of the way to the target is done.
+
+    With a budget, the share of units is searched for that just meets it; what was removed beyond
+    the budget, by rounding to multiples or by equal groups losing a unit at once, is then given
+    back, the largest part first, and single units where more than `SLACK` would be missing.
+
+    Raises:
+        OutOfReach: the target cannot be met.
+    """
+    try:
+        return _reach(analysis, found, prune, step, progress)
+    except OutOfReach:
+        # Multiples that nobody asked for must not stand in the way.
+        loose = [replace(candidate, lanes=False) for candidate in found]
+        return _reach(analysis, loose, prune, step, progress)
+
+
+def _reach(
+    analysis: Analysis, found: list[Candidate], prune: Prune, step: float, progress: Progress
+) -> Reached:
+    target = prune.target
+    if isinstance(target, FractionTarget):
+        fraction = step * target.remove
+        return Reached(choose(found, prune, fraction, step), fraction)
+    if not isinstance(target, MacsTarget | ParametersTarget):
+        raise TypeError(f"a target of kind {target.kind if target else None} is searched for")
+    sizes = Sizes(analysis)
+    macs = isinstance(target, MacsTarget)
+    what, measure = ("MACs", sizes.macs) if macs else ("parameters", sizes.parameters)
+    whole = progress.macs if macs else progress.parameters
+    limit = (1.0 - step * (1.0 - target.keep)) * whole
+
+    def left(choice: Choice) -> int:
+        return measure(keep(analysis, found, choice))
+
+    fraction_or_none = least(lambda share: left(choose(found, prune, share, step)) <= limit)
+    if fraction_or_none is None:
+        share = left(choose(found, prune, 1.0, step)) / max(whole, 1)
+        raise OutOfReach(what, target.keep, share)
+    fraction = fraction_or_none
+    tight = choose(found, prune, fraction, step)
+    loose = choose(found, prune, max(0.0, fraction - 1e-9), step)
+    choice = _given_back(tight, loose, left, limit)
+    if prune.round_to is None and left(choice) < (1.0 - SLACK) * limit:
+        choice = _singly_given_back(choice, loose, left, limit)
+    return Reached(choice, fraction)
+
+
+Left = Callable[[Choice], int]
+
+
+def _given_back(tight: Choice, loose: Choice, left: Left, limit: float) -> Choice:
+    """As many groups of `tight` as in `loose` as the limit allows."""
+    choice = tight
+    for key in _by_gain(tight, loose, left):
+        trial = {**choice, key: loose[key]}
+        if left(trial) <= limit:
+            choice = trial
+    return choice
+
+
+def _singly_given_back(tight: Choice, loose: Choice, left: Left, limit: float) -> Choice:
+    """As many units of few groups as the limit allows, until it is nearly met."""
+    choice = dict(tight)
+    floor = {key: loose[key] if loose[key] < removed else 0 for key, removed in tight.items()}
+    for key in _by_gain(choice, {key: max(0, n - 1) for key, n in choice.items()}, left):
+        low, high = floor[key], choice[key]
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (
+                (low, middle) if left({**choice, key: middle}) <= limit else (middle + 1, high)
+            )
+        choice[key] = high
+        if left(choice) >= (1.0 - SLACK) * limit:
+            break
+    return choice
+
+
+def _by_gain(tight: Choice, loose: Choice, left: Left) -> list[str]:
+    """Groups that lose less in `loose`, the one that this gives most back to in front."""
+    base = left(tight)
+    gains = {
+        key: left({**tight, key: loose[key]}) - base for key in tight if loose[key] < tight[key]
+    }
+    return sorted(gains, key=lambda key: -gains[key])
+
+
+def choose(found: list[Candidate], prune: Prune, fraction: float, step: float) -> Choice:
+    """How many go when `fraction` of all units should: in each group, or where groups compete."""
+    if prune.scope == "layer":
+        return {c.group.key: c.limited(c.asked(fraction, step)) for c in found}
+    own = [c for c in found if c.wish.remove is not None]
+    choice = {c.group.key: c.limited(c.asked(fraction, step)) for c in own}
+    leagues: dict[Hashable, list[Candidate]] = {}
+    for candidate in found:
+        if candidate.wish.remove is None:
+            leagues.setdefault(candidate.kind, []).append(candidate)
+    for competing in leagues.values():
+        gone = sum(c.original - c.size for c in competing)
+        count = removal_count(fraction, sum(c.original for c in competing)) - gone
+        choice.update(_compete(competing, count))
+    return choice
+
+
+def _compete(found: Sequence[Candidate], count: int) -> Choice:
+    """The units with the smallest saliency, relative to their group's, go first."""
+    saliency = []
+    for candidate in found:
+        relative = candidate.relative.copy()
+        relative[candidate.order[candidate.size - candidate.at_least :]] = np.inf
+        saliency.append(relative)
+    free = sum(c.size - c.at_least for c in found)
+    # Model order among equals: by root, whatever group it is in.
+    units = np.concatenate([c.group.units for c in found])
+    by_model = np.argsort(units, kind="stable")
+    chosen = np.zeros(units.size, dtype=np.bool_)
+    chosen[by_model] = smallest(np.concatenate(saliency)[by_model], max(0, min(count, free)))
+    parts = np.split(chosen, np.cumsum([c.size for c in found])[:-1])
+    return {c.group.key: c.limited(int(part.sum())) for c, part in zip(found, parts, strict=True)}
+
+
+def keep(analysis: Analysis, found: list[Candidate], choice: Choice) -> Mask:
+    """One entry per name: what stays when each group loses its least salient units."""
+    stays = analysis.keep_all()
+    for candidate in found:
+        stays[candidate.group.units[candidate.order[: choice[candidate.group.key]]]] = False
+    return stays

@@ -1,0 +1,165 @@
+"""What may lose units: groups of coupled units, how much each unit matters, and every limit."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.spec import FractionTarget, HeadGranularity, Prune, UnitGranularity
+from workers.engine import graph
+from workers.engine.analysis import Analysis, Group
+from workers.engine.criteria import UNIT_CRITERIA
+from workers.engine.cut import Progress
+from workers.engine.masks import limited, most, removal_count
+from workers.engine.overrides import Wish, common_wish
+from workers.engine.weights import seeded
+
+LANES = ((32, 8), (16, 4))
+"""From how many units on a layer keeps a multiple of how many, unless the spec says otherwise.
+
+Kernels of CPU runtimes work on 8 or 16 channels at a time: 9 cost as much as 16.
+"""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A group of coupled units that may lose some; `original` is its count before step one."""
+
+    group: Group
+    wish: Wish
+    original: int
+    prune: Prune
+    saliency: NDArray[Any]
+    kind: Hashable = None
+    """What groups of like structure have in common."""
+    lanes: bool = True
+    """Whether a multiple is kept that the spec did not ask for."""
+
+    @property
+    def size(self) -> int:
+        """Units that are there now."""
+        return self.group.units.size
+
+    @property
+    def at_least(self) -> int:
+        """Units that stay whatever is asked."""
+        limit = self.wish.max_remove
+        capped = 0 if limit is None else self.original - most(limit, self.original)
+        return min(self.size, max(self.prune.min_units, capped))
+
+    @property
+    def multiple(self) -> int | None:
+        """What is kept is a multiple of this, where there is one."""
+        if self.prune.round_to is not None or isinstance(self.prune.target, FractionTarget):
+            return self.prune.round_to
+        if self.group.heads or not self.lanes:
+            return None
+        return next((lanes for least, lanes in LANES if self.original >= least), None)
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """Indices of the units, the one to go first in front."""
+        return np.argsort(self.saliency, kind="stable")
+
+    @cached_property
+    def relative(self) -> NDArray[Any]:
+        """The saliencies made comparable with those of other groups, (units,)."""
+        return self.saliency / (self.saliency.mean() or 1.0)
+
+    def asked(self, share: float, step: float) -> int:
+        """How many more the share alone asks for, or the group's own share at this step."""
+        own = self.wish.remove
+        gone = removal_count(share if own is None else step * own, self.original)
+        return max(0, gone - (self.original - self.size))
+
+    def limited(self, removed: int) -> int:
+        """How many more go when `removed` would, under every limit."""
+        kept = limited(self.size - removed, self.size, self.at_least, self.multiple)
+        return self.size - kept
+
+
+def candidates(analysis: Analysis, prune: Prune, seed: int, progress: Progress) -> list[Candidate]:
+    """The groups that may lose units under a spec, in model order."""
+    norms: dict[tuple[int, int], NDArray[Any]] = {}
+    kinds = _kinds(analysis) if prune.scope == "isomorphic" else {}
+    found = []
+    for group in eligible(analysis, prune):
+        wished = wished_of(analysis, group, prune)
+        original = progress.units.get(group.key, group.units.size)
+        if not wished.skip and original >= 2:
+            saliency = _saliency(analysis, group, prune.criterion.kind, seed, norms)
+            kind = kinds.get(group.key)
+            found.append(Candidate(group, wished, original, prune, saliency, kind))
+    return found
+
+
+def eligible(analysis: Analysis, prune: Prune) -> list[Group]:
+    """The groups that a granularity counts."""
+    match prune.granularity:
+        case HeadGranularity():
+            return [group for group in analysis.groups if group.heads]
+        case UnitGranularity():
+            return [group for group in analysis.channel_groups if group.dense_only]
+        case _:
+            return list(analysis.channel_groups)
+
+
+def wished_of(analysis: Analysis, group: Group, prune: Prune) -> Wish:
+    """What the spec's overrides say of a group's makers and of what its units pass through."""
+    names = list(analysis.members(group))
+    keys = {analysis.walk.makers[name].key for name in group.columns}
+    makers = {maker.key for maker in analysis.walk.makers.values()}
+    telling = {name for name in names if name in keys or name not in makers}
+    return common_wish(names, telling, prune)
+
+
+def _kinds(analysis: Analysis) -> dict[str, Hashable]:
+    """What surrounds each group: the classes of layers and variables that its units touch.
+
+    Groups of one kind are isomorphic: like parts of like blocks. [Fang et al. 2024,
+    arXiv:2407.04616]
+    """
+    index = {}
+    for number, group in enumerate(analysis.groups):
+        index.update(dict.fromkeys(group.units.tolist(), number))
+    touched: list[dict[Hashable, None]] = [{} for _ in analysis.groups]
+    classes = {key: type(layer).__name__ for key, layer in graph.leaves(analysis.model)}
+    for binding in analysis.walk.bindings.values():
+        what = (classes.get(binding.layer), binding.variable.name, binding.number, binding.reads)
+        for line in binding.axis.lines:
+            for root in np.unique(analysis.root_of[line]).tolist():
+                if root in index:
+                    touched[index[root]][what] = None
+    return {
+        group.key: frozenset(what) for group, what in zip(analysis.groups, touched, strict=True)
+    }
+
+
+def _saliency(
+    analysis: Analysis,
+    group: Group,
+    criterion: str,
+    seed: int,
+    norms: dict[tuple[int, int], NDArray[Any]],
+) -> NDArray[Any]:
+    """Mean of the criterion over all columns that one unit owns, (units,)."""
+    total, count = np.zeros(group.units.size), np.zeros(group.units.size)
+    for name in group.columns:
+        for slot in analysis.walk.makers[name].slots:
+            key = (id(slot.kernel), slot.number)
+            if key not in norms:
+                kernel = graph.values(slot.kernel).astype(np.float32)
+                columns = np.moveaxis(kernel, slot.number, -1)
+                columns = columns.reshape(-1, columns.shape[-1])
+                norms[key] = UNIT_CRITERIA[criterion](columns, seeded(seed, name))
+            for line in slot.axis.lines:
+                roots = analysis.root_of[line]
+                mine = np.isin(roots, group.units)
+                places = np.searchsorted(group.units, roots[mine])
+                np.add.at(total, places, norms[key][mine])
+                np.add.at(count, places, 1)
+    mean: NDArray[Any] = total / np.maximum(count, 1)
+    return mean
