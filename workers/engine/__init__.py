@@ -6,7 +6,7 @@ carry it out on a copy (`apply`), prove it (`prove`), and hold masks while train
 
 from workers.engine.analysis import Analysis, LayerAnalysis, analyse
 from workers.engine.counting import Counts, LayerCounts
-from workers.engine.cut import Cut, LayerCut, Progress, UnitCut, WeightCut
+from workers.engine.cut import Cut, DepthCut, LayerCut, Progress, UnitCut, WeightCut
 from workers.engine.equality import Equality, prove
 from workers.engine.masks import constrain, masks_by_variable, unconstrain
 from workers.engine.prediction import Prediction, count, predict
@@ -18,6 +18,7 @@ __all__ = [
     "Analysis",
     "Counts",
     "Cut",
+    "DepthCut",
     "Equality",
     "LayerAnalysis",
     "LayerCounts",

@@ -24,6 +24,8 @@ class Progress:
     """Units of each group of coupled units, by the group's key."""
     deviations: Mapping[str, float] = field(default_factory=dict)
     """Standard deviation of each kernel, by variable key."""
+    blocks: int = 0
+    """Layers and residual blocks that could be left out."""
     masks: Mapping[str, Mask] = field(default_factory=dict)
     """Weights that stay so far; not part of the JSON."""
 
@@ -35,6 +37,7 @@ class Progress:
                 "macs": self.macs,
                 "units": dict(self.units),
                 "deviations": dict(self.deviations),
+                "blocks": self.blocks,
             }
         )
 
@@ -86,4 +89,15 @@ class UnitCut:
     progress: Progress
 
 
-Cut = WeightCut | UnitCut
+@dataclass(frozen=True)
+class DepthCut:
+    """Layers and residual blocks are left out."""
+
+    is_structured: ClassVar[bool] = True
+    blocks: tuple[str, ...]
+    """Names of those that go (`workers.engine.depth.blocks`)."""
+    summary: tuple[LayerCut, ...]
+    progress: Progress
+
+
+Cut = WeightCut | UnitCut | DepthCut

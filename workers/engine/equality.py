@@ -1,6 +1,6 @@
 """Proof of equality: the reduced model computes what the original computes without the units."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from workers.engine import graph
 from workers.engine.analysis import Analysis, Kept, analyse
-from workers.engine.cut import Cut, UnitCut, WeightCut
+from workers.engine.channels import Reference
+from workers.engine.cut import Cut, DepthCut, UnitCut, WeightCut
+from workers.engine.depth import removed_blocks
 from workers.engine.prediction import kept_units
 
 SAMPLES = 4
@@ -110,12 +112,13 @@ def _outputs(model: Any, probes: list[Any], masked: "Masked | None" = None) -> l
     ]
 
 
+@dataclass(frozen=True)
 class Masked:
     """A cut as the original sees it: which calls count some of their input as removed."""
 
-    def __init__(self, analysis: Analysis, kept: Kept) -> None:
-        self.references = analysis.walk.references
-        self.kept = kept
+    references: Mapping[int, Reference]
+    """By the `id` of the call."""
+    kept: Kept
 
 
 def execute(model: Any, inputs: list[Any], masked: Masked | None = None) -> list[Any]:
@@ -189,7 +192,9 @@ def _silenced(model: Any, cut: Cut) -> Iterator[Masked | None]:
     analysis = None if isinstance(cut, WeightCut) else analyse(model)
     masked = None
     if analysis is not None and isinstance(cut, UnitCut):
-        masked = Masked(analysis, analysis.kept(kept_units(analysis, cut)))
+        masked = Masked(analysis.walk.references, analysis.kept(kept_units(analysis, cut)))
+    elif analysis is not None and isinstance(cut, DepthCut):
+        masked = Masked(_passed_on(model, cut), analysis.kept(analysis.keep_all()))
     try:
         for variable, mask in _silence(model, cut, analysis, masked):
             values = graph.values(variable)
@@ -199,6 +204,23 @@ def _silenced(model: Any, cut: Cut) -> Iterator[Masked | None]:
     finally:
         for variable, values in reversed(changed):
             variable.assign(values)
+
+
+def _passed_on(model: Any, cut: DepthCut) -> dict[int, Reference]:
+    """Joints of blocks that are gone give back what the block was given."""
+    found: dict[int, Reference] = {}
+    for block in removed_blocks(model, cut):
+        tensors = block.joint.input_tensors
+        place = next(i for i, tensor in enumerate(tensors) if tensor is block.source)
+        found[id(block.joint)] = _gives_back(place)
+    return found
+
+
+def _gives_back(place: int) -> Reference:
+    def compute(run: Any, inputs: list[Any], kept: Any) -> list[Any]:
+        return [inputs[place]]
+
+    return compute
 
 
 def _silence(

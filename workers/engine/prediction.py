@@ -8,7 +8,7 @@ from app.domain.errors import EngineRefusal
 from workers.engine import graph
 from workers.engine.analysis import Analysis, analyse
 from workers.engine.counting import Counts, count_nonzero, kept_size, macs_of, tally
-from workers.engine.cut import Cut, UnitCut, WeightCut
+from workers.engine.cut import Cut, DepthCut, UnitCut, WeightCut
 from workers.engine.masks import Mask
 
 Prediction = Counts
@@ -50,6 +50,8 @@ def predict(model: Any, cut: Cut) -> Prediction:
     analysis = analyse(model)
     if isinstance(cut, WeightCut):
         return _masked(analysis, cut)
+    if isinstance(cut, DepthCut):
+        return _shallower(analysis, cut)
     keep = kept_units(analysis, cut)
     kept = analysis.kept(keep)
 
@@ -58,6 +60,24 @@ def predict(model: Any, cut: Cut) -> Prediction:
         return int(np.count_nonzero(values[np.ix_(*analysis.kept_entries(variable, kept))]))
 
     return tally(model, analysis.walk, kept, nonzero)
+
+
+def _shallower(analysis: Analysis, cut: DepthCut) -> Prediction:
+    gone = {row.name for row in cut.summary if row.removed}
+    joints = {name.rpartition("…")[2] for name in cut.blocks}
+    rows = [
+        row
+        for row in analysis.counts.layers
+        if row.name.split("/")[0] not in gone and row.name not in joints
+    ]
+    whole = analysis.counts
+    return Counts(
+        parameters=sum(row.parameters for row in rows),
+        nonzero_parameters=sum(row.nonzero_parameters for row in rows),
+        macs=sum(row.macs for row in rows),
+        macs_exact=whole.macs_exact,
+        layers=tuple(rows),
+    )
 
 
 def _masked(analysis: Analysis, cut: WeightCut) -> Prediction:

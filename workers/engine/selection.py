@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from app.domain.spec import Prune
+from app.domain.spec import LayerGranularity, Prune
 from workers.engine import graph
 from workers.engine.analysis import analyse
 from workers.engine.cut import Cut, Progress
+from workers.engine.depth import blocks, choose_layers
 from workers.engine.units import choose_units
 from workers.engine.weights import choose_weights
 
@@ -24,6 +25,7 @@ def begin(model: Any) -> Progress:
         parameters=counts.parameters,
         macs=counts.macs,
         units={group.key: int(group.units.size) for group in analysis.groups},
+        blocks=len(blocks(model)),
         deviations={
             key: float(np.std(graph.values(variable), dtype=np.float64))
             for key, variable in graph.kernels(model).items()
@@ -56,4 +58,6 @@ def choose(
     progress = begin(model) if progress is None else progress
     if not prune.structured:
         return choose_weights(model, prune, share, seed, progress)
+    if isinstance(prune.granularity, LayerGranularity):
+        return choose_layers(analyse(model), prune, share, seed, progress)
     return choose_units(analyse(model), prune, share, seed, progress)

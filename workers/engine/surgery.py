@@ -7,7 +7,8 @@ import numpy as np
 
 from workers.engine import graph
 from workers.engine.analysis import Analysis, Kept, analyse
-from workers.engine.cut import Cut, UnitCut
+from workers.engine.cut import Cut, DepthCut, UnitCut
+from workers.engine.depth import without
 from workers.engine.masks import masks_by_variable
 from workers.engine.prediction import kept_units
 
@@ -18,7 +19,8 @@ Settings = dict[int, dict[str, Any]]
 def apply(model: Any, cut: Cut) -> Any:
     """Carry a cut out on a copy.
 
-    A cut of weights gives the same architecture with zeros, a cut of units smaller layers. Names
+    A cut of weights gives the same architecture with zeros, a cut of units smaller layers, a cut of
+    depth fewer of them. Names
     of layers, inputs and outputs, remaining weights, state that is not trained, `trainable` flags
     and dtypes are kept. The copy is not compiled.
 
@@ -26,6 +28,8 @@ def apply(model: Any, cut: Cut) -> Any:
         EngineRefusal: the cut does not fit the model.
     """
     graph.ensure_supported(model)
+    if isinstance(cut, DepthCut):
+        return without(model, cut)
     if isinstance(cut, UnitCut):
         analysis = analyse(model)
         return _reduced(analysis, analysis.kept(kept_units(analysis, cut)))

@@ -107,7 +107,7 @@ def test_chance_depends_on_the_seed_alone(net: Any) -> None:
 def test_targets_are_met_from_below(cnn: Any, kind: str, scope: str, keep: float) -> None:
     cut = choose(cnn, prune(scope=scope, target={"kind": kind, "keep": keep}))
     before, after = getattr(count(cnn), kind), getattr(predict(cnn, cut), kind)
-    assert 0.98 * keep * before < after <= keep * before
+    assert 0.96 * keep * before < after <= keep * before
 
 
 @pytest.mark.parametrize("scope", ["layer", "global"])
