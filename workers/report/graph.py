@@ -266,9 +266,9 @@ def _box_drawn(box: Box, canvas: _Canvas, place: Place) -> str:
         f'y="{PAD + LINE * index + 12}">{_escaped(line)}</text>'
         for index, line in enumerate(box.lines)
     )
-    kept = box.kept
+    kept, inner = box.kept, WIDTH - 2 * PAD
     bar = (
-        f'<rect class="kept" y="{height - 4}" width="{round(WIDTH * kept)}" height="4"/>'
+        f'<rect class="kept" x="{PAD}" y="{height - 5}" width="{round(inner * kept)}" height="3"/>'
         if kept is not None
         else ""
     )
