@@ -124,7 +124,7 @@ def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
 def worker(
     queue: Annotated[
         list[str] | None,
-        typer.Option(help="jobs, quick (dry runs), or both by default."),
+        typer.Option(help="jobs, quick (dry runs, analyses), or both by default."),
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Jobs at the same time.")] = 1,
 ) -> None:

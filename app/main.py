@@ -32,8 +32,9 @@ faster, with figures measured before and after in the same run.
 
 1. `POST /v1/models` and `POST /v1/datasets`: upload. Examples to try:
    [digits.keras](/examples/digits.keras), [digits.npz](/examples/digits.npz).
-2. `POST /v1/specs/validate`: see what a spec would cut. `POST /v1/jobs`: do it.
-3. `GET /v1/jobs/{id}` until `done`, or follow `…/events`; then download from `…/artifacts`.
+2. `GET /v1/models/{id}/analysis`: see what could be removed, and why the rest could not.
+3. `POST /v1/specs/validate`: see what a spec would cut. `POST /v1/jobs`: do it.
+4. `GET /v1/jobs/{id}` until `done`, or follow `…/events`; then download from `…/artifacts`.
 
 Errors are `application/problem+json` (RFC 9457): a stable `type`, a sentence, the `field` at
 fault, whose fault it is, and whether a retry can help.

@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     job_processes: int = Field(default=4096, ge=64)
     """Processes and threads that the user of a job's process may have."""
     plan_timeout_seconds: float = Field(default=60.0, gt=0)
-    """How long a dry run may take before the API answers that no worker was free."""
+    """How long a dry run or an analysis may take before the API answers that no worker was free."""
     reaper_interval_seconds: float = Field(default=1.0, gt=0)
     """How often lost jobs are looked for."""
     redispatch_seconds: float = Field(default=5.0, gt=0)

@@ -12,11 +12,13 @@ from typing import Any
 
 import keras
 
+from app.domain.analysis import ModelAnalysis
 from app.domain.errors import InternalError
 from app.domain.job import Order
 from app.domain.metrics import EqualityFigure, Metrics, State
 from app.domain.spec import FineTune
 from workers import engine
+from workers.analysis import analysis, look
 from workers.evaluation.evaluate import evaluate
 from workers.loading import load
 from workers.measure.compare import ALWAYS, Files, Measured, sized, time_both, write_both
@@ -40,7 +42,15 @@ def run(order: Order, reporter: Reporter) -> tuple[dict[str, Any], list[str]]:
     """Carry out an order: what goes into the job's row, and the names of the files in `out`."""
     if order.kind == "plan":
         return plan(order).model_dump(mode="json", by_alias=True), []
+    if order.kind == "analysis":
+        return _analyse(order)
     return Job(order, reporter).run()
+
+
+def _analyse(order: Order) -> tuple[dict[str, Any], list[str]]:
+    found, page = analysis(order)
+    (Path(order.out) / "analysis.html").write_text(page, encoding="utf-8")
+    return found.model_dump(mode="json", by_alias=True), ["analysis.html"]
 
 
 class Job:
@@ -72,7 +82,7 @@ class Job:
         files = self._export(original, state.model, measured)
         self._measure(original, state.model, files, measured)
         metrics = self._metrics(original, state, after, measured)
-        return self._report(metrics, files)
+        return self._report(metrics, look(original, self.spec.model), files)
 
     # --- load ------------------------------------------------------------------------------
     def _load(self) -> Any:
@@ -264,7 +274,9 @@ class Job:
         )
         return draft.model_copy(update={"verdict": verdict(draft, self.spec)})
 
-    def _report(self, metrics: Metrics, files: Files) -> tuple[dict[str, Any], list[str]]:
+    def _report(
+        self, metrics: Metrics, analysed: ModelAnalysis, files: Files
+    ) -> tuple[dict[str, Any], list[str]]:
         names = ["metrics.json", "report.html"]
         for export in dict.fromkeys((*ALWAYS, *self.spec.exports)):
             _, path = files[export]
@@ -273,7 +285,9 @@ class Job:
         (self.out / "metrics.json").write_text(
             json.dumps(figures, indent=2, allow_nan=False), encoding="utf-8"
         )
-        (self.out / "report.html").write_text(render(metrics, self.order), encoding="utf-8")
+        (self.out / "report.html").write_text(
+            render(metrics, self.order, analysed), encoding="utf-8"
+        )
         return figures, names
 
     # --- telling ---------------------------------------------------------------------------

@@ -263,9 +263,9 @@ class Supervisor:
 
     def _publish(self, done: Done | None) -> list[ArtifactFile]:
         """Store the artifacts; the row that makes them visible is written after them."""
-        if self.attempt.kind == "plan":
-            return []
-        files = [self._artifact("log.txt", self.child.log)]
+        files = []
+        if self.attempt.kind == "prune":
+            files.append(self._artifact("log.txt", self.child.log))
         for name in done.files if done else ():
             files.append(self._artifact(name, self.child.out / name))
         return files

@@ -50,8 +50,8 @@ class Doorway:
                 return
             log.info("claimed", attempt=attempt.fence)
             child = self.nursery.take()
-            if attempt.kind == "plan":
-                # A plan measures nothing that the next import of TensorFlow could disturb.
+            if attempt.kind != "prune":
+                # Quick questions measure nothing that the next import of TensorFlow could disturb.
                 self.nursery.prepare()
             try:
                 ended = Supervisor(

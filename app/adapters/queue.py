@@ -8,8 +8,8 @@ from kombu.exceptions import OperationalError
 
 from app.domain.errors import Unavailable
 
-TASK_NAMES = {"prune": "secateur.run_job", "plan": "secateur.run_job"}
-QUEUES = {"prune": "jobs", "plan": "quick"}
+QUEUES = {"prune": "jobs", "plan": "quick", "analysis": "quick"}
+TASK_NAMES = dict.fromkeys(QUEUES, "secateur.run_job")
 
 
 def celery_app(broker_url: str, name: str = "secateur") -> Celery:

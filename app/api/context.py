@@ -9,6 +9,7 @@ from app.adapters.database import Database
 from app.adapters.queue import CeleryQueue
 from app.adapters.store import FolderStore
 from app.domain.base import Text
+from app.services.analyses import Analyses
 from app.services.examples import Examples
 from app.services.jobs import Jobs
 from app.services.uploads import Uploads
@@ -25,6 +26,7 @@ class Context:
     queue: CeleryQueue
     uploads: Uploads
     jobs: Jobs
+    analyses: Analyses
     examples: Examples
 
     @classmethod
@@ -35,7 +37,16 @@ class Context:
         queue = CeleryQueue(settings.broker_url)
         uploads = Uploads(database, store)
         jobs = Jobs(database, store, queue, settings)
-        return cls(settings, database, store, queue, uploads, jobs, Examples(uploads, jobs))
+        return cls(
+            settings,
+            database,
+            store,
+            queue,
+            uploads,
+            jobs,
+            Analyses(jobs),
+            Examples(uploads, jobs),
+        )
 
     def close(self) -> None:
         """Give connections back."""

@@ -13,6 +13,7 @@ from app.domain.errors import InternalError, RangeNotSatisfiable
 from app.domain.job import ArtifactFile
 from app.domain.ports import Store
 
+CACHE = "private, max-age=0, must-revalidate"
 RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
@@ -25,7 +26,7 @@ def download(request: Request, store: Store, file: ArtifactFile) -> Response:
         "Repr-Digest": f"sha-256=:{digest}:",
         "Digest": f"SHA-256={digest}",
         "Accept-Ranges": "bytes",
-        "Cache-Control": "private, max-age=0, must-revalidate",
+        "Cache-Control": CACHE,
         "X-Content-Type-Options": "nosniff",
         # A report holds names that an uploader chose: it may style itself and nothing more.
         "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; "
@@ -54,6 +55,15 @@ def download(request: Request, store: Store, file: ArtifactFile) -> Response:
     if status == 200:
         chunks = _verified(chunks, file)
     return StreamingResponse(chunks, status, headers, media_type=file.media_type)
+
+
+def conditional(request: Request, body: bytes, media_type: str) -> Response:
+    """A small body with its ETag, or 304 when the client has it."""
+    etag = f'"{hashlib.sha256(body).hexdigest()}"'
+    headers = {"ETag": etag, "Cache-Control": CACHE}
+    if _matches(request.headers.get("if-none-match", ""), etag):
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type=media_type)
 
 
 def _matches(header: str, etag: str) -> bool:

@@ -5,10 +5,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.api.context import Ctx, Cursor, IdempotencyKey, Limit
+from app.api.downloads import conditional, download
 from app.api.forms import Filename, ModelId, Sha256, created, form
 from app.api.multipart import receive
 from app.api.paging import Page, page
 from app.api.problems import responses
+from app.domain.analysis import ModelAnalysis
 from app.services.resources import ModelResource
 
 router = APIRouter(prefix="/v1", responses=responses(422, 503))
@@ -62,6 +64,44 @@ def get_model(ctx: Ctx, model_id: ModelId) -> ModelResource:
     """What is known of a model without running it."""
     ctx.examples.ensure(model_id)
     return ctx.uploads.model(model_id)
+
+
+@router.get(
+    "/models/{model_id}/analysis",
+    tags=["models"],
+    summary="See what can be removed from a model",
+    response_model=ModelAnalysis,
+    responses=responses(404, 500)
+    | {
+        200: {
+            "description": "The analysis; with `Accept: text/html` a page with table and graph.",
+            "content": {"text/html": {"schema": {"type": "string"}}},
+        },
+        304: {"description": "The client's copy, named by If-None-Match, is current."},
+    },
+)
+async def analyse_model(request: Request, ctx: Ctx, model_id: ModelId) -> Response:
+    """Layers, their units, which of them may go and why others stay, and the model's graph.
+
+    The first call asks a worker and takes seconds; the answer is kept,
+    since a model never changes.
+    """
+    await to_thread.run_sync(ctx.examples.ensure, model_id)
+    kept = await ctx.analyses.of(model_id)
+    if kept.page is not None and _wants_page(request):
+        answer = await to_thread.run_sync(download, request, ctx.store, kept.page)
+    else:
+        answer = conditional(
+            request, kept.analysis.model_dump_json(by_alias=True).encode(), "application/json"
+        )
+    answer.headers["Vary"] = "Accept"
+    return answer
+
+
+def _wants_page(request: Request) -> bool:
+    """Browsers name text/html; what names JSON too, or nothing, gets JSON."""
+    accept = request.headers.get("accept", "")
+    return "text/html" in accept and "application/json" not in accept
 
 
 @router.delete(

@@ -10,7 +10,8 @@ from app.domain.dataset import DatasetInfo
 from app.domain.model import ModelInfo
 from app.domain.spec import PruningSpec
 
-JobKind = Literal["prune", "plan"]
+JobKind = Literal["prune", "plan", "analysis"]
+"""`prune` is a job that users see; the others are quick questions to the engine."""
 
 
 class Status(StrEnum):
@@ -111,6 +112,7 @@ MEDIA_TYPES: dict[str, str] = {
     "model.tflite": "application/vnd.tflite",
     "metrics.json": "application/json",
     "report.html": "text/html; charset=utf-8",
+    "analysis.html": "text/html; charset=utf-8",
     "log.txt": "text/plain; charset=utf-8",
 }
 """Artifact names and what they are; a child can publish nothing else."""

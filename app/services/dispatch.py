@@ -1,6 +1,8 @@
 """Announcing queued jobs to workers, and the reaper that repeats it for the forgotten."""
 
 import threading
+from collections.abc import Sequence
+from importlib.metadata import version
 
 import structlog
 from sqlalchemy import delete, func, or_, select
@@ -10,12 +12,12 @@ from app.adapters.database.tables import IdempotencyRow
 from app.adapters.queue import QUEUES
 from app.adapters.store import FolderStore
 from app.domain.errors import SecateurError, Unavailable
-from app.domain.job import ENDED
+from app.domain.job import ENDED, Status
 from app.domain.ports import Queue
 from app.services import lifecycle
 from app.settings import Settings
 
-PLAN_KEPT_SECONDS = 600.0
+ANSWER_KEPT_SECONDS = 600.0
 HOUSEKEEPING_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
@@ -57,15 +59,17 @@ class Reaper:
         """One look: lost leases, forgotten jobs, and now and then housekeeping."""
         for job in lifecycle.reap(self.database):
             log.warning("lease_lost", job=job)
-        for kind in QUEUES:
-            self._redispatch(kind)
+        for queue in dict.fromkeys(QUEUES.values()):
+            self._redispatch([kind for kind in QUEUES if QUEUES[kind] == queue])
         self._since_housekeeping += self.settings.reaper_interval_seconds
         if self._since_housekeeping >= HOUSEKEEPING_SECONDS:
             self._since_housekeeping = 0.0
             self._housekeep()
 
-    def _redispatch(self, kind: str) -> None:
-        waiting = lifecycle.undispatched(self.database, kind, self.settings.redispatch_seconds)
+    def _redispatch(self, kinds: Sequence[str]) -> None:
+        """Announce again what waits too long, of the kinds that share a queue."""
+        kind = kinds[0]
+        waiting = lifecycle.undispatched(self.database, kinds, self.settings.redispatch_seconds)
         if not waiting:
             return
         # Messages that still wait in the broker are not repeated: a long queue must not grow
@@ -82,16 +86,33 @@ class Reaper:
                     < func.clock() - self.settings.idempotency_hours * 3600
                 )
             )
-            session.execute(
-                delete(JobRow).where(
-                    JobRow.kind == "plan",
-                    JobRow.state.in_(ENDED),
-                    JobRow.updated_at < func.clock() - PLAN_KEPT_SECONDS,
-                )
-            )
+        self._forget_answers()
         self.store.sweep_temporary(max(self.settings.blob_grace_seconds, 3600.0))
         for key in self.store.content_keys(self.settings.blob_grace_seconds):
             self._sweep(key)
+
+    def _forget_answers(self) -> None:
+        """Dry runs a while after their end, and analyses that no request will be answered with."""
+        useless = or_(
+            JobRow.kind == "plan",
+            JobRow.state != Status.SUCCEEDED,
+            JobRow.result["engine"].as_string() != version("secateur"),
+            JobRow.model_id.not_in(select(ModelRow.id)),
+        )
+        with self.database.write() as session:
+            forgotten = session.scalars(
+                delete(JobRow)
+                .where(
+                    JobRow.kind.in_(("plan", "analysis")),
+                    JobRow.state.in_(ENDED),
+                    JobRow.updated_at < func.clock() - ANSWER_KEPT_SECONDS,
+                    useless,
+                )
+                .returning(JobRow.id)
+                .execution_options(synchronize_session=False)
+            ).all()
+        for id_ in forgotten:
+            self.store.delete_prefix(f"jobs/{id_}")
 
     def _sweep(self, key: str) -> None:
         with self.database.read() as session:

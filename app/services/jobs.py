@@ -28,6 +28,7 @@ from app.services.resources import JobResource, job_resource
 from app.settings import Settings
 
 PLAN_POLL_SECONDS = 0.05
+PREFIXES: dict[JobKind, str] = {"prune": "job", "plan": "pln", "analysis": "anl"}
 
 
 class Jobs:
@@ -64,12 +65,12 @@ class Jobs:
 
     def _create(self, session: Session, spec: PruningSpec, id_: str = "") -> Answer:
         check_references(session, spec)
-        row = self._insert(session, spec, "prune", self.settings.max_attempts, id_)
+        row = self.insert(session, spec, "prune", self.settings.max_attempts, id_)
         position = _queue_position(session, row)
         body = job_resource(row, position).model_dump(mode="json", by_alias=True)
         return Answer(status=202, location=f"/v1/jobs/{row.id}", body=body)
 
-    def _insert(
+    def insert(
         self,
         session: Session,
         spec: PruningSpec,
@@ -77,10 +78,11 @@ class Jobs:
         attempts: int,
         id_: str = "",
     ) -> JobRow:
+        """Add a queued job's row to the caller's transaction; announce it after the commit."""
         now = session.scalar(select(func.clock()))
         assert now is not None
         row = JobRow(
-            id=id_ or new_id("job" if kind == "prune" else "pln"),
+            id=id_ or new_id(PREFIXES[kind]),
             kind=kind,
             state=Status.QUEUED,
             created_at=now,
@@ -118,41 +120,52 @@ class Jobs:
         never loads a model. Waiting holds no thread: other requests need them.
         """
         id_ = await to_thread.run_sync(self._begin_plan, spec)
-        deadline = time.monotonic() + self.settings.plan_timeout_seconds
-        while time.monotonic() < deadline:
-            if (plan := await to_thread.run_sync(self._plan_of, id_)) is not None:
-                return plan
-            await asyncio.sleep(PLAN_POLL_SECONDS)
-        await to_thread.run_sync(self._abandon, id_)
-        raise Unavailable(
-            "No worker was free to make the plan within "
-            f"{self.settings.plan_timeout_seconds:g} s. Try again, or submit the job: it waits "
-            "in the queue."
-        )
+        result = await self.answer(id_)
+        if result is None:
+            await to_thread.run_sync(self._abandon, id_)
+            raise Unavailable(
+                "No worker was free to make the plan within "
+                f"{self.settings.plan_timeout_seconds:g} s. Try again, or submit the job: it "
+                "waits in the queue."
+            )
+        return Plan.model_validate(result)
 
     def _begin_plan(self, spec: PruningSpec) -> str:
         self._check_limit(spec)
         with self.database.write() as session:
             check_references(session, spec)
-            row = self._insert(session, spec, "plan", attempts=2)
+            row = self.insert(session, spec, "plan", attempts=2)
         dispatch(self.database, self.queue, "plan", row.id)
         return row.id
 
-    def _plan_of(self, id_: str) -> Plan | None:
+    async def answer(self, id_: str) -> dict[str, Any] | None:
+        """What a quick job found; None when it did not end in time, or was cancelled.
+
+        Raises what the job failed with.
+        """
+        deadline = time.monotonic() + self.settings.plan_timeout_seconds
+        while time.monotonic() < deadline:
+            state, result, error = await to_thread.run_sync(self._ending, id_)
+            if state == Status.FAILED:
+                raise from_problem(error)
+            if state in ENDED:
+                return result if state == Status.SUCCEEDED else None
+            await asyncio.sleep(PLAN_POLL_SECONDS)
+        return None
+
+    def _ending(self, id_: str) -> tuple[str, dict[str, Any] | None, dict[str, Any]]:
         with self.database.read() as session:
-            state, result, error = session.execute(
+            row = session.execute(
                 select(JobRow.state, JobRow.result, JobRow.error).where(JobRow.id == id_)
             ).one()
-        if state == Status.FAILED:
-            raise from_problem(error)
-        return Plan.model_validate(result) if state == Status.SUCCEEDED else None
+        return row.state, row.result, row.error or {}
 
     def _abandon(self, id_: str) -> None:
         # A plan that nobody waits for would otherwise keep its model in use for good.
         with self.database.write() as session:
             row = session.get(JobRow, id_, with_for_update=True)
             if row is not None:
-                _stop(session, row)
+                stop(session, row)
 
     # --- read ------------------------------------------------------------------------------
     def get(self, id_: str) -> JobResource:
@@ -227,7 +240,7 @@ class Jobs:
                     f"Job {id_} has already {row.state}; only a queued or running job can be "
                     "cancelled."
                 )
-            _stop(session, row)
+            stop(session, row)
             session.refresh(row)
             return job_resource(row)
 
@@ -314,7 +327,7 @@ def _found(session: Session, id_: str, lock: bool = False) -> JobRow:
     return row
 
 
-def _stop(session: Session, row: JobRow) -> None:
+def stop(session: Session, row: JobRow) -> None:
     """End a queued job; ask the worker of a running one to stop."""
     if row.state == Status.QUEUED:
         row.state = Status.CANCELLED

@@ -9,7 +9,7 @@ raises the row's `fence`; whoever writes for an attempt names the fence it was g
 matching rows means that the job belongs to somebody else by now.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import and_, case, delete, func, insert, or_, select, update
@@ -265,14 +265,16 @@ def _reap_one(database: Database, job: str) -> bool:
     return True
 
 
-def undispatched(database: Database, kind: str, forgotten_after: float) -> tuple[str, ...]:
+def undispatched(
+    database: Database, kinds: Collection[str], forgotten_after: float
+) -> tuple[str, ...]:
     """Queued jobs never announced, or announced longer ago than `forgotten_after` seconds."""
     with database.read() as session:
         return tuple(
             session.scalars(
                 select(JobRow.id)
                 .where(
-                    JobRow.kind == kind,
+                    JobRow.kind.in_(kinds),
                     JobRow.state == Status.QUEUED,
                     or_(
                         JobRow.dispatched_at.is_(None),

@@ -62,7 +62,29 @@ def test_half_the_channels_are_gone_and_the_figures_are_true(
         "log.txt",
     }
     assert json.loads(service.download(job["id"], "metrics.json", tmp_path).read_text()) == metrics
-    assert "Verdict" in service.download(job["id"], "report.html", tmp_path).read_text()
+    report = service.download(job["id"], "report.html", tmp_path).read_text()
+    assert "Verdict" in report
+    assert "8 → 4 units</text>" in report
+
+
+def test_the_analysis_foresees_what_may_go(service: Service, uploaded: dict[str, Any]) -> None:
+    url = f"/v1/models/{uploaded['cnn']}/analysis"
+    answer = service.http.get(url)
+    assert answer.status_code == 200, answer.text
+    layers = {layer["name"]: layer for layer in answer.json()["layers"]}
+    assert {name: one["prunable"] for name, one in layers.items() if one["units"]} == {
+        "conv_1": 8,
+        "conv_2": 12,
+        "dense": 16,
+        "logits": 0,
+    }
+    assert layers["logits"]["frozen"]
+    assert service.http.get(url, headers={"If-None-Match": answer.headers["etag"]}).status_code == (
+        304
+    )
+    page = service.http.get(url, headers={"Accept": "text/html"})
+    assert page.headers["content-type"].startswith("text/html")
+    assert "conv_1</text>" in page.text
 
 
 def test_pruned_weights_stay_zero_through_fine_tuning(

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from app.adapters.database import Database, JobRow, migrate
+from app.adapters.database import ArtifactRow, Database, JobRow, migrate
 from app.adapters.store import FolderStore
 from app.domain.job import Attempt, Status
 from app.domain.spec import PruningSpec
 from app.services import lifecycle
+from app.services.analyses import Analyses
 from app.services.examples import Examples
 from app.services.jobs import Jobs
 from app.services.uploads import Uploads
@@ -114,6 +115,24 @@ def test_a_result_is_published_with_its_files(world: World) -> None:
     kept = b"".join(world.store.read(files["log.txt"].key, 0, files["log.txt"].bytes))
     assert b"a word for the log" in kept
     assert not world.folder.exists()
+
+
+def test_an_analysis_publishes_its_page_and_no_log(world: World) -> None:
+    id_ = Analyses(world.jobs)._begin("mdl_example")
+    attempt = lifecycle.claim(world.database, id_, "test", world.settings.lease_seconds)
+    assert attempt is not None
+    ended = world.supervise(
+        attempt,
+        """
+        assert order["kind"] == "analysis"
+        open(os.path.join(order["out"], "analysis.html"), "w").write("a page")
+        tell(type="done", result={"engine": "1"}, files=["analysis.html"])
+        """,
+    )
+    assert ended is Status.SUCCEEDED
+    with world.database.read() as session:
+        names = session.scalars(select(ArtifactRow.name).where(ArtifactRow.job_id == id_)).all()
+    assert names == ["analysis.html"]
 
 
 @pytest.mark.parametrize(

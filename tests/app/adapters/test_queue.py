@@ -1,10 +1,13 @@
 """The queue on a real broker."""
 
+from typing import get_args
+
 import pytest
 import redis
 
 from app.adapters.queue import QUEUES, TASK_NAMES, CeleryQueue, redis_url
 from app.domain.errors import Unavailable
+from app.domain.job import JobKind
 from tests.servers import free_port
 
 
@@ -27,8 +30,12 @@ def test_the_url_is_spelled_as_redis_py_does(celery: str, expected: str) -> None
 
 
 def test_every_kind_of_job_has_a_queue_and_a_task() -> None:
-    assert set(QUEUES) == set(TASK_NAMES) == {"prune", "plan"}
-    assert len(set(QUEUES.values())) == len(QUEUES)
+    assert set(QUEUES) == set(TASK_NAMES) == set(get_args(JobKind))
+
+
+def test_quick_questions_do_not_wait_behind_jobs() -> None:
+    assert {QUEUES[kind] for kind in QUEUES if kind != "prune"} == {"quick"}
+    assert QUEUES["prune"] != "quick"
 
 
 def test_messages_wait_in_their_queue(queue: CeleryQueue) -> None:

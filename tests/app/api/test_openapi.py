@@ -30,6 +30,7 @@ CONTRACT = {
     "POST /v1/models",
     "GET /v1/models",
     "GET /v1/models/{model_id}",
+    "GET /v1/models/{model_id}/analysis",
     "DELETE /v1/models/{model_id}",
     "POST /v1/datasets",
     "GET /v1/datasets",

@@ -17,6 +17,7 @@ from app.domain.spec import PruningSpec
 from app.intake.datasets import inspect_dataset
 from app.intake.models import inspect_model
 from app.services import lifecycle
+from app.services.analyses import Analyses
 from app.services.examples import DATASET_FILE, MODEL_FILE
 from app.services.jobs import Jobs
 from app.services.uploads import Uploads
@@ -58,6 +59,7 @@ class World:
     settings: Settings
     uploads: Uploads
     jobs: Jobs
+    analyses: Analyses
 
     def job(self, **parts: Any) -> str:
         """Id of a fresh queued job."""
@@ -122,14 +124,8 @@ def world_on(
     made = Settings(data_dir=folder, **settings)
     with database.write() as session:
         session.add_all(_rows())
-    return World(
-        database,
-        store,
-        queue,
-        made,
-        Uploads(database, store),
-        Jobs(database, store, queue, made),
-    )
+    jobs = Jobs(database, store, queue, made)
+    return World(database, store, queue, made, Uploads(database, store), jobs, Analyses(jobs))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from app.domain.errors import Unavailable
 from app.domain.job import Status
 from app.domain.model import ModelInfo
 from app.services import lifecycle
-from app.services.dispatch import PLAN_KEPT_SECONDS, Reaper, dispatch
+from app.services.dispatch import ANSWER_KEPT_SECONDS, Reaper, dispatch
 from tests.app.services.conftest import World, spec, world_on
 from tests.servers import free_port
 
@@ -181,9 +182,63 @@ def test_plans_are_forgotten_after_a_while(world: World, reaper: Reaper) -> None
     lifecycle.finish(world.database, attempt, Status.SUCCEEDED, result={})
     reaper.round()
     assert plan_rows(world) == 1
-    world.change(id_, updated_at=func.clock() - PLAN_KEPT_SECONDS - 1)
+    world.change(id_, updated_at=func.clock() - ANSWER_KEPT_SECONDS - 1)
     Reaper(world.database, world.store, world.queue, world.settings).round()
     assert plan_rows(world) == 0
+
+
+def analysis_row(world: World, engine: str = "") -> str:
+    """A succeeded analysis of long ago, with its page."""
+    id_ = world.analyses._begin("mdl_1")
+    result = {"engine": engine or version("secateur")}
+    lifecycle.finish(world.database, world.attempt(id_), Status.SUCCEEDED, result=result)
+    world.change(id_, updated_at=func.clock() - ANSWER_KEPT_SECONDS - 1)
+    folder = world.store.root / "jobs" / id_
+    folder.mkdir(parents=True)
+    (folder / "analysis.html").write_text("x")
+    return id_
+
+
+def there(world: World, id_: str) -> tuple[bool, bool]:
+    """Whether its row and its files are there."""
+    with world.database.read() as session:
+        return session.get(JobRow, id_) is not None, (world.store.root / "jobs" / id_).exists()
+
+
+def test_an_analysis_stays_as_long_as_its_model(world: World, reaper: Reaper) -> None:
+    id_ = analysis_row(world)
+    reaper.round()
+    assert there(world, id_) == (True, True)
+    world.uploads.delete_model("mdl_1")
+    Reaper(world.database, world.store, world.queue, world.settings).round()
+    assert there(world, id_) == (False, False)
+
+
+def test_another_engine_s_analysis_is_forgotten(world: World, reaper: Reaper) -> None:
+    id_ = analysis_row(world, engine="0.0.0")
+    reaper.round()
+    assert there(world, id_) == (False, False)
+
+
+def test_a_refused_analysis_is_forgotten(world: World, reaper: Reaper) -> None:
+    id_ = world.analyses._begin("mdl_1")
+    lifecycle.finish(world.database, world.attempt(id_), Status.FAILED, error={"detail": "No."})
+    world.change(id_, updated_at=func.clock() - ANSWER_KEPT_SECONDS - 1)
+    reaper.round()
+    assert there(world, id_) == (False, False)
+
+
+def test_kinds_that_share_a_queue_are_counted_together(
+    world: World, reaper: Reaper, broker: "redis.Redis"
+) -> None:
+    world.jobs._begin_plan(spec())
+    world.analyses._begin("mdl_1")
+    broker.flushall()
+    forget_dispatch(world)
+    for _ in range(3):
+        reaper.round()
+        forget_dispatch(world)
+    assert broker.llen("quick") == 2
 
 
 def blob(store: FolderStore, content: bytes, age_seconds: float) -> str:

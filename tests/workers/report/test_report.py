@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from app.domain.analysis import ModelAnalysis
 from app.domain.job import Order
 from app.domain.metrics import Metrics
 from app.domain.spec import PruningSpec
@@ -167,13 +168,13 @@ def test_quality_names_noise_and_real_losses() -> None:
     assert "noise" not in lost
 
 
-def test_report_escapes_names() -> None:
-    order = Order.model_validate(
+def order(granularity: str) -> Order:
+    return Order.model_validate(
         {
             "job": "job_1",
             "kind": "prune",
             "attempt": 1,
-            "spec": spec("unit"),
+            "spec": spec(granularity),
             "model": {
                 "format": "keras",
                 "keras_version": None,
@@ -188,6 +189,51 @@ def test_report_escapes_names() -> None:
             "scratch": "s",
         }
     )
-    page = render(figures(1.0, (2.0, 1.9, 2.1)), order)
+
+
+def analysis(frozen: str | None = None) -> ModelAnalysis:
+    return ModelAnalysis.model_validate(
+        {
+            "model": "mdl_1",
+            "engine": "1",
+            "parameters": 1000,
+            "macs": 1000,
+            "seconds": 0.1,
+            "layers": [{"name": HOSTILE, "class": "Dense", "units": 8, "frozen": frozen}],
+            "edges": [["pixels", HOSTILE]],
+        }
+    )
+
+
+def test_report_escapes_names() -> None:
+    page = render(figures(1.0, (2.0, 1.9, 2.1)), order("unit"), analysis())
     assert HOSTILE not in page
     assert "&lt;script&gt;" in page
+
+
+def test_the_report_draws_units_before_and_after() -> None:
+    metrics = figures(1.0, (2.0, 1.9, 2.1))
+    cut = metrics.per_layer[0].model_copy(update={"units_before": 8, "units_after": 3})
+    page = render(metrics.model_copy(update={"per_layer": (cut,)}), order("unit"), analysis())
+    assert "8 → 3 units</text>" in page
+
+
+@pytest.mark.parametrize(
+    ("note", "frozen", "granularity", "why"),
+    [
+        (None, "an output", "unit", "an output"),
+        ("kept 8", "an output", "unit", "kept 8; an output"),
+        ("stays: an output", "an output", "unit", "stays: an output"),
+        ("kept 8", None, "unit", "kept 8"),
+        (None, "an output", "weight", ""),
+    ],
+)
+def test_the_table_says_why(
+    note: str | None, frozen: str | None, granularity: str, why: str
+) -> None:
+    metrics = figures(1.0, (2.0, 1.9, 2.1))
+    one = metrics.per_layer[0].model_copy(update={"note": note})
+    page = render(
+        metrics.model_copy(update={"per_layer": (one,)}), order(granularity), analysis(frozen)
+    )
+    assert f'<td class="text quiet">{why}</td>' in page
