@@ -35,9 +35,9 @@ def plan(order: Order) -> Plan:
                     "units": layer.units,
                     "removed": one.removed if one else 0,
                     "parameters_before": layer.parameters,
-                    "parameters_after": later[layer.name].parameters,
+                    "parameters_after": later[layer.name].parameters if layer.name in later else 0,
                     "macs_before": layer.macs,
-                    "macs_after": later[layer.name].macs,
+                    "macs_after": later[layer.name].macs if layer.name in later else 0,
                     "note": (one.note if one else None)
                     or (reason if not one or not one.removed else None),
                 }
