@@ -21,8 +21,9 @@ from workers import engine
 from workers.analysis import analysis, look
 from workers.evaluation.evaluate import evaluate
 from workers.loading import load
-from workers.measure.compare import ALWAYS, Files, Measured, sized, time_both, write_both
+from workers.measure.compare import ALWAYS, Measured, sized, time_both, write_both
 from workers.measure.latency import cores
+from workers.measure.pair import Files
 from workers.pace import Pace
 from workers.plan import plan
 from workers.protocol import Reporter, Saved, finite
