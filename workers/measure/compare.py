@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from app.domain.errors import EngineRefusal
 from app.domain.metrics import LatencyValue, State
-from app.domain.spec import Export, Latency, PruningSpec, Runtime
+from app.domain.spec import BytesTarget, Export, Latency, LatencyTarget, PruningSpec, Runtime
 from workers.exports import formats
 from workers.measure import latency as timing
 from workers.measure.sizes import compressed_bytes
@@ -15,6 +16,8 @@ from workers.measure.sizes import compressed_bytes
 Note = Callable[[str], None]
 ALWAYS: tuple[Export, ...] = ("keras",)
 """Every job hands back a .keras file."""
+FILES: Mapping[Runtime, Export] = MappingProxyType({"litert": "litert", "onnxruntime": "onnx"})
+"""What a runtime reads; the others run the model itself."""
 
 
 @dataclass
@@ -52,6 +55,21 @@ Files = Mapping[str, tuple[Path, Path]]
 """By format: the original's file and the final model's."""
 
 
+def timings(spec: PruningSpec) -> tuple[Latency, ...]:
+    """What is timed in the end: what the spec lists, and what its target is about."""
+    listed = spec.evaluate.latency
+    rows = () if listed is None else (listed,)
+    target = spec.prune.target
+    if not isinstance(target, LatencyTarget) or (
+        listed is not None
+        and target.runtime in listed.runtimes
+        and target.batch_size in listed.batch_sizes
+    ):
+        return rows
+    more = {"runtimes": (target.runtime,), "batch_sizes": (target.batch_size,)}
+    return (*rows, (listed or Latency()).model_copy(update=more))
+
+
 def write_both(
     original: Any, final: Any, spec: PruningSpec, scratch: Path, measured: Measured, note: Note
 ) -> Files:
@@ -60,10 +78,12 @@ def write_both(
     Raises:
         EngineRefusal: a format that was asked for cannot express the model.
     """
-    runtimes = spec.evaluate.latency.runtimes if spec.evaluate.latency else ()
-    timed: tuple[Export, ...] = ("litert",) if "litert" in runtimes else ()
+    runtimes = [runtime for asked in timings(spec) for runtime in asked.runtimes]
+    timed = [FILES[runtime] for runtime in runtimes if runtime in FILES]
+    target = spec.prune.target
+    sized = (target.export,) if isinstance(target, BytesTarget) else ()
     files: dict[str, tuple[Path, Path]] = {}
-    for export in dict.fromkeys((*ALWAYS, *spec.exports, *timed)):
+    for export in dict.fromkeys((*ALWAYS, *spec.exports, *timed, *sized)):
         try:
             files[export] = (
                 _sized(original, export, scratch / "before", measured.before),
@@ -102,16 +122,42 @@ def time_both(
 ) -> None:
     """Time both models on each runtime at each batch size; what cannot be timed is noted."""
     for runtime in asked.runtimes:
-        if runtime == "litert" and "litert" not in files:
+        if runtime in FILES and FILES[runtime] not in files:
             continue
         try:
             for batch_size in asked.batch_sizes:
-                inputs = timing.probe(original, batch_size, seed)
-                calls = _calls(runtime, original, final, files, inputs)
-                seconds = timing.compare(*calls, asked.repeats)
+                pair = Pair(original, final, files)
+                seconds = time_pair(pair, runtime, batch_size, asked.repeats, seed)
                 _keep(measured, runtime, batch_size, seconds)
         except (ValueError, RuntimeError) as error:
-            note(f"Not measured on {runtime}: {_first_sentence(error)}.")
+            note(f"Not measured on {runtime}: {first_sentence(error)}.")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models, and the files that runtimes read."""
+
+    before: Any
+    after: Any
+    files: Files
+
+
+def time_pair(
+    pair: Pair,
+    runtime: Runtime,
+    batch_size: int,
+    repeats: int,
+    seed: int,
+    budget_seconds: float = timing.BUDGET_SECONDS,
+) -> timing.Seconds:
+    """Seconds of each call of both models, in turns, on random inputs.
+
+    Raises:
+        ValueError, RuntimeError: the runtime cannot run a model.
+    """
+    inputs = timing.probe(pair.before, batch_size, seed)
+    calls = _calls(runtime, pair.before, pair.after, pair.files, inputs)
+    return timing.compare(*calls, repeats, budget_seconds)
 
 
 def _keep(measured: Measured, runtime: Runtime, batch_size: int, seconds: timing.Seconds) -> None:
@@ -124,7 +170,7 @@ def _keep(measured: Measured, runtime: Runtime, batch_size: int, seconds: timing
     )
 
 
-def _first_sentence(error: Exception) -> str:
+def first_sentence(error: Exception) -> str:
     """What a runtime said, without its advice on other platforms."""
     text = " ".join(str(error).split()) or type(error).__name__
     if "Select TensorFlow op" in text:

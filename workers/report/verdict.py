@@ -1,14 +1,16 @@
 """The verdict: figures put into words, the disappointing ones too."""
 
-from app.domain.metrics import LatencyValue, Metrics, MetricValue, State
+from app.domain.metrics import LatencyValue, Metrics, MetricValue, State, TargetFigure
 from app.domain.spec import PruningSpec, WeightGranularity
 
 NOTICEABLE = 1.05
 """Ratios below this are no news."""
+SEARCHED = ("bytes", "latency")
+"""Targets whose cut is found by measuring."""
 
 
 def verdict(metrics: Metrics, spec: PruningSpec) -> tuple[str, ...]:
-    """Sentences: size, speed, quality."""
+    """Sentences: size, speed, quality, and the target where there is something to say of it."""
     before, after = metrics.before, metrics.after
     untouched = (
         metrics.pruned.parameters == before.parameters
@@ -17,15 +19,42 @@ def verdict(metrics: Metrics, spec: PruningSpec) -> tuple[str, ...]:
     return tuple(
         sentence
         for sentence in (
-            "NOTHING WAS REMOVED: the target asks for less than one unit of any layer that may "
-            "lose some; the notes of the layers say why."
+            _untouched(metrics.target)
             if untouched
             else _size(before, after, isinstance(spec.prune.granularity, WeightGranularity)),
             _speed(metrics, isinstance(spec.prune.granularity, WeightGranularity)),
             _quality(metrics),
+            "" if metrics.target is None else _target(metrics.target),
         )
         if sentence
     )
+
+
+def _untouched(target: TargetFigure | None) -> str:
+    if target is not None and target.kind in SEARCHED and target.met:
+        return f"NOTHING WAS REMOVED: the target is met as it is; {target.note}."
+    return (
+        "NOTHING WAS REMOVED: the target asks for less than one unit of any layer that may "
+        "lose some; the notes of the layers say why."
+    )
+
+
+def _target(target: TargetFigure) -> str:
+    """Missed and why, or more removed than asked and why; else what a search has reached."""
+    # A share to remove is a least, everything else a most.
+    bound = "at least" if target.kind == "fraction" else "at most"
+    asked, achieved = (_amount(target, value) for value in (target.asked, target.achieved))
+    said = f"{bound} {asked} {target.unit} asked, {achieved} achieved"
+    why = f": {target.note}" if target.note else ""
+    if not target.met:
+        return f"TARGET MISSED ({said}){why}."
+    if not target.within:
+        return f"The target is met with room to spare ({said}){why}."
+    return f"The target is met ({said})." if target.kind in SEARCHED else ""
+
+
+def _amount(target: TargetFigure, value: float) -> str:
+    return f"{value:,.0f}" if target.kind == "bytes" else f"{value:.4g}"
 
 
 def _size(before: State, after: State, weights: bool) -> str:
