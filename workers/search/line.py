@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-NEAR = 0.05
+NEAR = 0.01
 """A trial this far from the limit, relative to it, counts half as much as one at the limit."""
 
 

@@ -17,7 +17,7 @@ from workers.search.seek import Candidate, Found, Goal, Reading, seek
 Searched = BytesTarget | LatencyTarget
 BYTES_TOLERANCE = 0.01
 LATENCY_TOLERANCE = 0.02
-BYTES_TRIALS = 10
+BYTES_TRIALS = 16
 LATENCY_TRIALS = 8
 QUICK_SECONDS = 12.0
 """A dry run exports no more after this long, and answers with an estimate."""

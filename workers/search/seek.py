@@ -15,7 +15,7 @@ from workers.search.line import Line, fit
 
 Lever = Literal["parameters", "macs"]
 NAMES: dict[Lever, str] = {"parameters": "parameters", "macs": "MACs"}
-STEPS = 16
+STEPS = 10
 """Choices looked at, without measuring, to find the next larger one."""
 BLUR = 5
 """So many tolerances below the limit, an interval that holds the limit ends the search."""
@@ -148,6 +148,7 @@ class _Search:
         self.measure, self.tell = measure, tell
         self.trials: list[Trial] = []
         self.figures: list[TrialFigure] = []
+        self.widths: list[int] = []
 
     def run(self, go_on: Callable[[], bool]) -> Found:
         original = self.attempt(self.choices.original)
@@ -216,8 +217,9 @@ class _Search:
 
     @property
     def low(self) -> Trial:
-        """The largest trial that fits; the smallest of all where none does."""
-        ordered = sorted(self.trials, key=lambda trial: self.goal.size(trial.candidate))
+        """The largest cut that fits; the smallest of all where none does."""
+        cuts = [trial for trial in self.trials if trial.candidate.cut is not None]
+        ordered = sorted(cuts, key=lambda trial: self.goal.size(trial.candidate))
         fitting = [trial for trial in ordered if trial.value <= self.goal.top]
         return fitting[-1] if fitting else ordered[0]
 
@@ -229,11 +231,17 @@ class _Search:
         return min(larger, key=lambda trial: self.goal.size(trial.candidate))
 
     def next(self) -> Candidate | None:
-        """The cut that the line points at, strictly between low and high; None: there is none."""
+        """The cut that the line points at, strictly between low and high; None: there is none.
+
+        In the middle where two trials along the line have not halved what lies between.
+        """
         low, high = (self.goal.size(t.candidate) for t in (self.low, self.high))
         if self.low.value > self.goal.top or high - low < 2:
             return None
         aim = self.line().size(self.goal.limit * (1.0 - self.goal.tolerance / 2))
+        self.widths.append(high - low)
+        if len(self.widths) > 2 and self.widths[-1] > self.widths[-3] / 2:
+            aim = None  # Files that grow in blocks: the line creeps up to a stair.
         size = (low + high) // 2 if aim is None else int(min(max(aim, low + 1), high - 1))
         found = self.choices.at_most(size)
         if found is not None and low < self.goal.size(found):
@@ -295,14 +303,13 @@ class _Search:
         kept = floor.candidate.keep
         overhead = self.line().intercept
         cost = (
-            f" About {say(overhead)} of it would be left without any {NAMES[goal.lever]}."
+            f" Without any {NAMES[goal.lever]} it would still be about {say(overhead)}."
             if overhead > 0
             else ""
         )
         return EngineRefusal(
             f"The target asks for at most {say(goal.limit)}, but the smallest model that can be "
             f"reached, with {kept:.4g} of the {NAMES[goal.lever]}, measures {say(floor.value)}."
-            f"{cost} "
-            "Ask for no less than that, or let more layers be pruned.",
+            f"{cost} Ask for no less than that, or let more layers be pruned.",
             field="prune.target",
         )
