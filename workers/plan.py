@@ -10,6 +10,7 @@ from app.domain.metrics import Plan, PlannedLayer, PlannedState
 from workers import engine
 from workers.loading import load
 from workers.report.target import planned_target
+from workers.search.measures import as_trained
 from workers.search.resolve import Bench, Resolved, resolve
 
 
@@ -66,6 +67,8 @@ def _resolved(model: Any, order: Order) -> Resolved | None:
         # Jobs with data hand out compiled models. Which loss it is makes a difference of bytes.
         if spec.dataset is not None:
             candidate.compile(keras.optimizers.SGD(name="SGD"), "mean_squared_error")
+        if spec.fine_tune is not None:
+            as_trained(candidate, spec.seed)
 
     bench = Bench(Path(order.scratch) / "search", spec.seed, prepare, repeats=0, quick=True)
     return resolve(

@@ -28,6 +28,7 @@ from workers.report.figures import per_layer
 from workers.report.html import render
 from workers.report.target import target_figure
 from workers.report.verdict import verdict
+from workers.search.measures import as_trained
 from workers.search.resolve import BYTES_TRIALS, Bench, Resolved, is_searched, resolve
 from workers.training.data import Data, load_data
 from workers.training.fine_tune import FineTuner
@@ -119,7 +120,7 @@ class Job:
                 Bench(
                     self.scratch / "search",
                     spec.seed,
-                    self._compile,
+                    self._like_results,
                     listed.repeats,
                     self._tell_trial,
                 ),
@@ -127,6 +128,11 @@ class Job:
         if resolved is not None and resolved.note is not None:
             self._note(f"Search for the target: {resolved.note}.")
         return resolved
+
+    def _like_results(self, model: Any) -> None:
+        self._compile(model)
+        if self.spec.fine_tune is not None:
+            as_trained(model, self.spec.seed)
 
     def _tell_trial(self, trial: TrialFigure) -> None:
         self._trials += 1

@@ -127,8 +127,9 @@ def _bytes(target: BytesTarget, after: State, resolved: Resolved | None) -> Targ
     note = resolved.note if resolved else None
     if achieved > target.max and resolved is not None and resolved.value is not None:
         note = (
-            f"the search on the original found a cut of {resolved.value:,.0f} bytes, but after "
-            "training in between other units went, and the file is larger"
+            f"the search found a cut of {resolved.value:,.0f} bytes, but the final file is larger: "
+            "after training in between other units went, or values that the format stores once "
+            "where they are equal differ now"
         )
     return _searched(target, achieved, resolved, note)
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from app.domain.errors import EngineRefusal
 from app.domain.spec import BytesTarget, Export, LatencyTarget, Runtime
 from workers import engine
@@ -37,7 +39,7 @@ class FileBytes:
     target: BytesTarget
     folder: Path
     prepare: Callable[[Any], None]
-    """Compiles a model as the job's results are: a .keras or .h5 file carries that too."""
+    """Makes a copy like the job's results: compiled, which a .keras or .h5 file carries too."""
 
     def __call__(self, candidate: Candidate) -> Reading:
         """Cut, export, and look at the file.
@@ -45,7 +47,8 @@ class FileBytes:
         Raises:
             EngineRefusal: the format cannot express the model.
         """
-        model = _carried_out(self.model, candidate)
+        nothing = engine.UnitCut({}, (), engine.begin(self.model))
+        model = engine.apply(self.model, candidate.cut or nothing)
         self.prepare(model)
         path = _write(model, self.target.export, self.folder)
         return Reading(path.stat().st_size)
@@ -72,7 +75,8 @@ class CallTime:
         if candidate.cut is None and self.target.keep is not None:
             return Reading(1.0)
         runtime = self.target.runtime
-        trial = _carried_out(self.model, candidate)
+        cut = candidate.cut
+        trial = self.model if cut is None else engine.apply(self.model, cut)
         try:
             seconds = self.time_pair(
                 compare.Pair(self.model, trial, self._files(trial)),
@@ -108,8 +112,16 @@ def reading(seconds: latency.Seconds, target: LatencyTarget) -> Reading:
     return Reading(*latency.median(after * 1000 if target.keep is None else after / before))
 
 
-def _carried_out(model: Any, candidate: Candidate) -> Any:
-    return model if candidate.cut is None else engine.apply(model, candidate.cut)
+def as_trained(model: Any, seed: int) -> None:
+    """Give what is trainable small random changes, as training will.
+
+    LiteRT stores equal constants once and drops biases that are all zero, so that files of
+    untrained parts are smaller than what training makes of them.
+    """
+    random = np.random.default_rng(seed)
+    for variable in model.trainable_variables:
+        change = 1e-3 * random.standard_normal(tuple(variable.shape))
+        variable.assign_add(change.astype("float32"))
 
 
 def _write(model: Any, export: Export, folder: Path) -> Path:

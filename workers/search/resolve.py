@@ -49,7 +49,7 @@ class Bench:
     folder: Path
     seed: int
     prepare: Callable[[Any], None]
-    """Compiles a model as the job's results are."""
+    """Makes a copy like the job's results: compiled, and changed by training where it trains."""
     repeats: int
     tell: Callable[[TrialFigure], None] = lambda figure: None
     quick: bool = False

@@ -183,15 +183,10 @@ def test_readings_are_medians_in_the_targets_unit() -> None:
 
 def test_a_real_timing_ends_with_trials_and_a_cut(net: Any, tmp_path: Path) -> None:
     """No time is asserted: whatever the machine does, the search ends and tells."""
-    easy = {"kind": "latency", "runtime": "litert", "batch_size": 4, "max_ms": 100_000}
-    assert search(net, easy, bench(tmp_path)).prune is None
-    hard = {**easy, "max_ms": 1e-6}
-    with pytest.raises(EngineRefusal, match="ms on litert at batch size 4"):
-        search(net, hard, bench(tmp_path))
-    half = {"kind": "latency", "runtime": "keras", "batch_size": 64, "keep": 0.99}
+    target = {"kind": "latency", "runtime": "litert", "batch_size": 64, "keep": 0.99}
     told: list[TrialFigure] = []
     try:
-        search(net, half, bench(tmp_path, tell=told.append))
+        search(net, target, bench(tmp_path, tell=told.append))
     except EngineRefusal:
         assert len(told) == 2
     assert 2 <= len(told) <= 8
