@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-from tf2onnx import optimizer, tf_loader, tfonnx, utils  # type: ignore[import-untyped]
+from tf2onnx import optimizer, tf_loader, tfonnx, utils
 
 from workers.names import input_names, output_names
 

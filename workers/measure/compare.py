@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from app.domain.errors import EngineRefusal
 from app.domain.metrics import LatencyValue, State
-from app.domain.spec import Export, Latency, PruningSpec
+from app.domain.spec import BytesTarget, Export, Latency, LatencyTarget, PruningSpec
 from workers.exports import formats
 from workers.measure.agreement import ensure_agreement
-from workers.measure.pair import FILE_OF, Files, time_pair
+from workers.measure.pair import FILE_OF, Files, Pair, figures, time_pair
 from workers.measure.sizes import compressed_bytes
 
 Note = Callable[[str], None]
@@ -57,6 +57,21 @@ class Measured:
         return self.before.complete(before), self.after.complete(after)
 
 
+def timings(spec: PruningSpec) -> tuple[Latency, ...]:
+    """What is timed in the end: what the spec lists, and what its target is about."""
+    listed = spec.evaluate.latency
+    rows = () if listed is None else (listed,)
+    target = spec.prune.target
+    if not isinstance(target, LatencyTarget) or (
+        listed is not None
+        and target.runtime in listed.runtimes
+        and target.batch_size in listed.batch_sizes
+    ):
+        return rows
+    more = {"runtimes": (target.runtime,), "batch_sizes": (target.batch_size,)}
+    return (*rows, (listed or Latency()).model_copy(update=more))
+
+
 def write_both(
     original: Any, final: Any, spec: PruningSpec, scratch: Path, measured: Measured, note: Note
 ) -> Files:
@@ -66,30 +81,32 @@ def write_both(
         EngineRefusal: a format that was asked for cannot express the model, or its file computes
             something else.
     """
-    runtimes = spec.evaluate.latency.runtimes if spec.evaluate.latency else ()
+    runtimes = [runtime for asked in timings(spec) for runtime in asked.runtimes]
     timed = [FILE_OF[runtime] for runtime in runtimes if runtime in FILE_OF]
+    target = spec.prune.target
+    sized = (target.export,) if isinstance(target, BytesTarget) else ()
     files: dict[str, tuple[Path, Path]] = {}
-    for export in dict.fromkeys((*ALWAYS, *spec.exports, *timed)):
+    for export in dict.fromkeys((*ALWAYS, *spec.exports, *timed, *sized)):
         try:
             files[export] = (
                 _written(original, export, scratch / "before", spec.seed),
                 _written(final, export, scratch / "after", spec.seed),
             )
         except EngineRefusal as refusal:
-            if export in (*ALWAYS, *spec.exports):
+            if export in (*ALWAYS, *spec.exports, *sized):
                 raise
             note(f"Not measured on {RUNTIME_OF[export]}: {refusal.detail}")
             continue
-        for figures, file in zip((measured.before, measured.after), files[export], strict=True):
-            figures.size(export, file)
+        for mine, file in zip((measured.before, measured.after), files[export], strict=True):
+            mine.size(export, file)
     return files
 
 
 def sized(state: State, model: Any, scratch: Path) -> State:
     """A state with the sizes of the model as a .keras file."""
-    figures = Figures()
-    figures.size("keras", _written(model, "keras", scratch / "pruned", seed=0))
-    return figures.complete(state)
+    mine = Figures()
+    mine.size("keras", _written(model, "keras", scratch / "pruned", seed=0))
+    return mine.complete(state)
 
 
 def _written(model: Any, export: Export, folder: Path, seed: int) -> Path:
@@ -115,22 +132,16 @@ def time_both(
             continue
         try:
             for batch_size in asked.batch_sizes:
-                before, after = time_pair(
-                    original,
-                    final,
-                    runtime,
-                    files,
-                    batch_size=batch_size,
-                    repeats=asked.repeats,
-                    seed=seed,
-                )
+                pair = Pair(original, final, files)
+                seconds = time_pair(pair, runtime, batch_size, asked.repeats, seed)
+                before, after = figures(runtime, batch_size, seconds)
                 measured.before.latency.append(before)
                 measured.after.latency.append(after)
         except (ValueError, RuntimeError, tf.errors.OpError) as error:
-            note(f"Not measured on {runtime}: {_first_sentence(error)}.")
+            note(f"Not measured on {runtime}: {first_sentence(error)}.")
 
 
-def _first_sentence(error: Exception) -> str:
+def first_sentence(error: Exception) -> str:
     """What a runtime said, without its advice on other platforms."""
     text = " ".join(str(error).split()) or type(error).__name__
     if "Select TensorFlow op" in text:

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
-import onnxruntime as ort  # type: ignore[import-untyped]
+import onnxruntime as ort
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
@@ -156,8 +156,13 @@ def _match(detail: Mapping[str, Any], inputs: Mapping[str, Array]) -> Array:
     )
 
 
-def compare(before: Call, after: Call, repeats: int) -> Seconds:
-    """Seconds of each call, [repeats] each, alternating which goes first."""
+def compare(
+    before: Call, after: Call, repeats: int, budget_seconds: float = BUDGET_SECONDS
+) -> Seconds:
+    """Seconds of each call, [repeats] each, alternating which goes first.
+
+    Repeats less often where `budget_seconds` are spent before.
+    """
     for _ in range(WARM_UP_CALLS):
         before()
         after()
@@ -168,20 +173,25 @@ def compare(before: Call, after: Call, repeats: int) -> Seconds:
             begun = time.perf_counter()
             (before, after)[which]()
             seconds[which].append(time.perf_counter() - begun)
-        if turn + 1 >= LEAST_REPEATS and time.perf_counter() - started > BUDGET_SECONDS:
+        if turn + 1 >= LEAST_REPEATS and time.perf_counter() - started > budget_seconds:
             break
     return np.asarray(seconds[0]), np.asarray(seconds[1])
 
 
 def speed_up(before: Array, after: Array) -> tuple[float, tuple[float, float]]:
-    """Median ratio of paired calls, with its 95 % interval by order statistics.
+    """Median ratio of paired calls, with its 95 % interval."""
+    return median(before / after)
+
+
+def median(values: Array) -> tuple[float, tuple[float, float]]:
+    """The median of independent values, with its 95 % interval by order statistics.
 
     The k-th and (n-k+1)-th of n sorted values enclose the median with a confidence that the
     binomial distribution gives; k is approximated by n/2 - 0.98 sqrt(n). [Conover 1999, 3.2]
     """
-    ratios = np.sort(before / after)
-    low = max(int(np.floor(len(ratios) / 2 - 0.98 * np.sqrt(len(ratios)))), 0)
-    return float(np.median(ratios)), (float(ratios[low]), float(ratios[-1 - low]))
+    ordered = np.sort(values)
+    low = max(int(np.floor(len(ordered) / 2 - 0.98 * np.sqrt(len(ordered)))), 0)
+    return float(np.median(ordered)), (float(ordered[low]), float(ordered[-1 - low]))
 
 
 def figure(runtime: str, batch_size: int, threads: int, seconds: Array) -> LatencyValue:

@@ -1,6 +1,7 @@
 """Two models timed against each other on one runtime."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -17,43 +18,54 @@ FILE_OF: Mapping[Runtime, Export] = MappingProxyType({"litert": "litert", "onnxr
 """The format that a runtime reads, where it does not run the Keras model itself."""
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two Keras models of the same inputs, and the files of both that runtimes read."""
+
+    before: Any
+    after: Any
+    files: Files
+
+
 def time_pair(
-    before: Any,
-    after: Any,
+    pair: Pair,
     runtime: Runtime,
-    files: Files,
-    *,
-    batch_size: int = 1,
-    repeats: int = 50,
-    seed: int = 0,
-) -> tuple[LatencyValue, LatencyValue]:
-    """Time two Keras models of the same inputs, call by call in turns.
+    batch_size: int,
+    repeats: int,
+    seed: int,
+    budget_seconds: float = timing.BUDGET_SECONDS,
+) -> timing.Seconds:
+    """Seconds of each call of both models, in turns, on random inputs.
 
     LiteRT and ONNX Runtime use one thread, Keras all of them.
 
     Args:
-        before: the model that is compared with.
-        after: the model whose `speed_up` is wanted.
+        pair: the models, and their files in the runtime's format (`FILE_OF`).
         runtime: where they run.
-        files: both models' files in the runtime's format (`FILE_OF`).
         batch_size: samples in a call.
-        repeats: calls of each model; fewer when they would take longer than 20 s.
+        repeats: calls of each model; fewer when they would take longer than `budget_seconds`.
         seed: of the random inputs.
-
-    Returns:
-        Both models' medians and 95th percentiles in ms; the second with the median ratio of
-        neighbouring calls, and its 95 % interval.
+        budget_seconds: for all calls together.
 
     Raises:
         ValueError, RuntimeError, tensorflow.errors.OpError: the runtime cannot run a model.
     """
-    inputs = timing.probe(before, batch_size, seed)
-    pair = files[FILE_OF[runtime]] if runtime in FILE_OF else (None, None)
-    calls = [
+    inputs = timing.probe(pair.before, batch_size, seed)
+    files = pair.files[FILE_OF[runtime]] if runtime in FILE_OF else (None, None)
+    before, after = (
         _call(runtime, model, file, inputs)
-        for model, file in zip((before, after), pair, strict=True)
-    ]
-    seconds = timing.compare(calls[0], calls[1], repeats)
+        for model, file in zip((pair.before, pair.after), files, strict=True)
+    )
+    return timing.compare(before, after, repeats, budget_seconds)
+
+
+def figures(
+    runtime: Runtime, batch_size: int, seconds: timing.Seconds
+) -> tuple[LatencyValue, LatencyValue]:
+    """Both models' medians and 95th percentiles in ms.
+
+    The second has the median ratio of neighbouring calls, and its 95 % interval.
+    """
     threads = 1 if runtime in FILE_OF else timing.cores()
     first, second = (timing.figure(runtime, batch_size, threads, each) for each in seconds)
     ratio, interval = timing.speed_up(*seconds)
@@ -84,9 +96,8 @@ def time_models(
                 formats.write(before, FILE_OF[runtime], folders[0]),
                 formats.write(after, FILE_OF[runtime], folders[1]),
             )
-        return time_pair(
-            before, after, runtime, files, batch_size=batch_size, repeats=repeats, seed=seed
-        )
+        pair = Pair(before, after, files)
+        return figures(runtime, batch_size, time_pair(pair, runtime, batch_size, repeats, seed))
 
 
 def _call(
