@@ -62,14 +62,14 @@ class Pace:
         if phase == "fine-tuning":
             where.setdefault("epoch", self._epochs_finished or None)
             where["epochs"] = self.epochs
-        if phase in ("pruning", "fine-tuning"):
+        if phase in ("calibrating", "pruning", "fine-tuning"):
             where["steps"] = self.steps
         return Progress(phase=phase, share=self._share, eta_seconds=self._eta(), **where)
 
     def _estimate(self, phase: str, batch_share: float) -> float:
         weights = WEIGHTS | ({} if self.epochs else {"fine-tuning": 0.0})
         total = sum(weights.values())
-        if phase in ("loading", "evaluating", "pruning", "fine-tuning"):
+        if phase in ("loading", "evaluating", "calibrating", "pruning", "fine-tuning"):
             done = weights["loading"] if phase != "loading" else 0.0
             if self.epochs:
                 trained = (self._epochs_finished + batch_share) / self.epochs

@@ -5,8 +5,15 @@ from typing import Any
 
 from app.domain.job import Order
 from app.domain.metrics import Plan, PlannedLayer, PlannedState
+from app.domain.spec import Calibrated
 from workers import engine
 from workers.loading import load
+from workers.training.data import load_data
+from workers.training.evidence import collect
+from workers.training.objective import infer
+
+AT_MOST_SAMPLES = 256
+"""That a dry run looks at: somebody waits for it."""
 
 
 def plan(order: Order) -> Plan:
@@ -14,11 +21,16 @@ def plan(order: Order) -> Plan:
 
     With several steps the choice of each depends on training in between: the counts are those
     of the end, the chosen units and, with global scope, their spread over layers may differ.
+
+    Raises:
+        EngineRefusal: the model cannot be pruned as asked, or the criterion looks at data and the
+            order has none.
     """
     model = load(Path(order.model_path), order.model, Path(order.scratch))
     analysis = engine.analyse(model)
     before = engine.count(model)
-    cut = engine.choose(model, order.spec.prune, seed=order.spec.seed)
+    evidence = _evidence(model, order)
+    cut = engine.choose(model, order.spec.prune, seed=order.spec.seed, evidence=evidence)
     after = engine.predict(model, cut)
     removed = {one.name: one for one in cut.summary}
     frozen = {layer.name: layer.frozen for layer in analysis.layers}
@@ -51,6 +63,16 @@ def plan(order: Order) -> Plan:
         layers=tuple(layers),
         notes=_notes(order, cut),
     )
+
+
+def _evidence(model: Any, order: Order) -> engine.Evidence | None:
+    """A glance at the data, where the criterion looks at data and there is some."""
+    spec = order.spec
+    if not spec.prune.needs_data or order.dataset is None or order.dataset_path is None:
+        return None
+    data = load_data(Path(order.dataset_path), order.dataset, order.model, spec.seed)
+    objective = infer(model, order.model.training, data.train.targets, spec)
+    return collect(model, data, objective, spec.prune.criterion, spec.seed, AT_MOST_SAMPLES)
 
 
 def _state(counts: Any, width: float) -> PlannedState:
@@ -94,6 +116,12 @@ def _notes(order: Order, cut: engine.Cut) -> tuple[str, ...]:
         notes.append(
             "The schedule cuts in steps with training between them; these are the totals at its "
             "end, and which units go is decided anew at each step."
+        )
+    criterion = order.spec.prune.criterion
+    if isinstance(criterion, Calibrated) and criterion.samples > AT_MOST_SAMPLES:
+        notes.append(
+            f"The dry run looked at up to {AT_MOST_SAMPLES} samples and the job will look at up to "
+            f"{criterion.samples}: it may choose others among units or weights that matter alike."
         )
     if order.spec.dataset is None:
         notes.append("Without a data set the job will measure size and speed, but no accuracy.")

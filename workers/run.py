@@ -28,6 +28,7 @@ from workers.report.figures import per_layer
 from workers.report.html import render
 from workers.report.verdict import verdict
 from workers.training.data import Data, load_data
+from workers.training.evidence import collect
 from workers.training.fine_tune import FineTuner
 from workers.training.objective import Objective, infer
 from workers.training.state import JobState, restore, save
@@ -104,6 +105,7 @@ class Job:
     def _prune(self, state: JobState, step: int, share: float) -> None:
         if state.step > step:
             return  # Done by the attempt that wrote the checkpoint.
+        evidence = self._calibrate(state, step)
         with self._phase("pruning"):
             self._tell(step=step + 1)
             cut = engine.choose(
@@ -112,6 +114,7 @@ class Job:
                 share=share,
                 seed=self.spec.seed,
                 progress=state.progress,
+                evidence=evidence,
             )
             reduced = engine.apply(state.model, cut)
             proof = engine.prove(state.model, reduced, cut, seed=self.spec.seed)
@@ -133,6 +136,16 @@ class Job:
         )
         if step + 1 == len(engine.shares(self.spec.schedule)):
             state.pruned = sized(self._evaluated(state.model, "pruned"), state.model, self.scratch)
+
+    def _calibrate(self, state: JobState, step: int) -> engine.Evidence | None:
+        """What the criterion needs to see of the model as it is now; None where that is nothing."""
+        if not self.spec.prune.needs_data or self.data is None or self.objective is None:
+            return None
+        with self._phase("calibrating"):
+            self._tell(step=step + 1)
+            return collect(
+                state.model, self.data, self.objective, self.spec.prune.criterion, self.spec.seed
+            )
 
     def _keep_proof(self, state: JobState, proof: engine.Equality) -> None:
         if not proof.holds:

@@ -81,6 +81,7 @@ def capabilities(ctx: Ctx) -> Capabilities:
             {
                 "layer": "The share holds in every layer.",
                 "global": "All layers compete; some lose more than others.",
+                "isomorphic": "Layers of like structure compete among themselves.",
             }
         ),
         schedules=_variants(spec.Schedule),

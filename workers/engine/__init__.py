@@ -2,12 +2,14 @@
 
 Walk a model (`analyse`, `count`), choose what goes (`begin`, `choose`), foresee it (`predict`),
 carry it out on a copy (`apply`), prove it (`prove`), and hold masks while training (`constrain`).
+Criteria that look at data choose by `Evidence`, which `observe` collects.
 """
 
 from workers.engine.analysis import Analysis, LayerAnalysis, analyse
 from workers.engine.counting import Counts, LayerCounts, count
 from workers.engine.cut import Cut, LayerCut, Progress, UnitCut, WeightCut
 from workers.engine.equality import Equality, prove
+from workers.engine.evidence import Evidence, observe
 from workers.engine.masks import constrain, masks_by_variable, unconstrain
 from workers.engine.prediction import Prediction, predict
 from workers.engine.schedules import shares
@@ -19,6 +21,7 @@ __all__ = [
     "Counts",
     "Cut",
     "Equality",
+    "Evidence",
     "LayerAnalysis",
     "LayerCounts",
     "LayerCut",
@@ -33,6 +36,7 @@ __all__ = [
     "constrain",
     "count",
     "masks_by_variable",
+    "observe",
     "predict",
     "prove",
     "shares",

@@ -14,6 +14,7 @@ from workers.engine import graph
 from workers.engine.counting import count_nonzero
 from workers.engine.criteria import WEIGHT_CRITERIA
 from workers.engine.cut import LayerCut, Progress, WeightCut
+from workers.engine.evidence import Evidence
 from workers.engine.masks import Mask, most, removal_count, smallest
 from workers.engine.overrides import Wish, wish
 
@@ -56,14 +57,19 @@ def seeded(seed: int, name: str) -> np.random.Generator:
 
 
 def choose_weights(
-    model: Any, prune: Prune, share: float, seed: int, progress: Progress
+    model: Any,
+    prune: Prune,
+    share: float,
+    seed: int,
+    progress: Progress,
+    evidence: Evidence | None = None,
 ) -> WeightCut:
     """Choose the weights that are zero once `share` of the target is reached.
 
     Raises:
         EngineRefusal: nothing can be removed, or the target cannot be reached.
     """
-    kernels = _kernels(model, prune, seed, progress)
+    kernels = _kernels(model, prune, seed, progress, evidence or Evidence())
     if isinstance(prune.criterion, ThresholdCriterion):
         factor = share * prune.criterion.quality
         gone = {k.key: _below(k, factor * progress.deviations[k.key]) for k in kernels}
@@ -78,7 +84,9 @@ def choose_weights(
     return WeightCut(masks, summary, progress.with_masks(masks))
 
 
-def _kernels(model: Any, prune: Prune, seed: int, progress: Progress) -> list[Kernel]:
+def _kernels(
+    model: Any, prune: Prune, seed: int, progress: Progress, evidence: Evidence
+) -> list[Kernel]:
     found = []
     criterion = WEIGHT_CRITERIA[prune.criterion.kind]
     for key, variable in graph.kernels(model).items():
@@ -86,7 +94,7 @@ def _kernels(model: Any, prune: Prune, seed: int, progress: Progress) -> list[Ke
         if wished.skip:
             continue
         values = graph.values(variable).astype(np.float32)
-        saliency = criterion(values, seeded(seed, key))
+        saliency = criterion(values, seeded(seed, key), evidence.of(key, values.shape))
         mask = progress.masks.get(key)
         if mask is not None:
             saliency = np.where(mask, saliency, -1.0)
