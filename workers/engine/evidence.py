@@ -76,9 +76,9 @@ def observe(
     """Stream samples through a model; input norms and activations of what it has.
 
     Layers that several inputs pass through are seen once for each: squares add up, activations
-    are averaged. Activations are those behind the chain of batch normalisation, elementwise
-    activation and dropout that follows a layer, as far as nothing else reads from within it. What
-    lies inside wrappers of unusual layers is not seen, and has no entry.
+    are averaged. A layer's activations are those behind what follows it (`taps.outputs_tapped`):
+    after the ReLU of convolution, normalisation and ReLU. What lies inside wrappers of unusual
+    layers is not seen, and has no entry.
 
     Args:
         model: a built Sequential or Functional model.

@@ -13,13 +13,16 @@ import keras
 from workers.engine import graph
 from workers.engine.reading import Reader, reader_of
 
-_LAYERS_BEHIND = (
-    keras.layers.BatchNormalization,
+_ACTIVATIONS = (
     keras.layers.Activation,
     keras.layers.ReLU,
     keras.layers.LeakyReLU,
     keras.layers.PReLU,
     keras.layers.ELU,
+)
+_LAYERS_BEHIND = (
+    *_ACTIVATIONS,
+    keras.layers.BatchNormalization,
     keras.layers.Dropout,
     keras.layers.SpatialDropout1D,
     keras.layers.SpatialDropout2D,
@@ -27,8 +30,8 @@ _LAYERS_BEHIND = (
     keras.layers.Identity,
 )
 _OPERATIONS_BEHIND = frozenset(
-    {"Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Gelu", "Silu", "Sigmoid", "Tanh", "HardSigmoid"}
-    | {"HardSilu", "HardTanh", "Softplus", "Mish"}
+    {"ReLU", "Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Silu", "Softplus"}
+    | {"Sigmoid", "HardSigmoid", "HardSilu", "Tanh", "HardTanh", "Mish"}
 )
 """What may stand between a layer and the activations by which its units are judged."""
 
@@ -59,8 +62,9 @@ def _telling(layer: Any, reader: Reader, tell: Callable[[Any, Any], None]) -> Ca
 def outputs_tapped(model: Any, tell: Callable[[Any, Any], None]) -> Iterator[None]:
     """`tell(layer, activations)` of each layer with weights, from behind what follows it.
 
-    That is the chain of batch normalisation, elementwise activation and dropout, as far as each
-    tensor in it is read by the next alone.
+    What follows is a chain of batch normalisation, elementwise activation and dropout, as far as
+    each tensor in it is read by the next alone. Told is the answer of the last activation in it,
+    the layer's own included, or where there is none, that of the whole chain.
     """
     with ExitStack() as taps:
         for one in graphs(model):
@@ -72,7 +76,7 @@ def outputs_tapped(model: Any, tell: Callable[[Any, Any], None]) -> Iterator[Non
 def _watched(
     model: Any, run: Callable[..., Any], tell: Callable[[Any, Any], None]
 ) -> Callable[..., Any]:
-    judged = {id(chain[-1]): chain[0].operation for chain in chains(model)}
+    judged = {id(_judged(chain)): chain[0].operation for chain in chains(model)}
     nodes = [node for node in graph.calls(model) if not node.is_input]
 
     def watched(inputs: Any, operation_fn: Callable[[Any], Any], call_fn: Any = None) -> Any:
@@ -98,10 +102,7 @@ def _watched(
 
 
 def chains(model: Any) -> list[list[Any]]:
-    """For each call of a layer with units in a model's own graph: its node, and those behind it.
-
-    The last of them computes the activations by which the units are judged.
-    """
+    """For each call of a layer with units in a model's own graph: its node, and those behind it."""
     nodes = [node for node in graph.calls(model) if not node.is_input]
     readers: dict[int, list[Any]] = {}
     for node in nodes:
@@ -118,6 +119,22 @@ def chains(model: Any) -> list[list[Any]]:
                 chain += next_
             found.append(chain)
     return found
+
+
+def _judged(chain: list[Any]) -> Any:
+    """The node of a chain that answers the activations by which the first one's units are judged.
+
+    A normalisation behind the last activation would hide its zeros.
+    """
+    activated = [node for node in chain if _is_activated(node.operation)]
+    return activated[-1] if activated else chain[-1]
+
+
+def _is_activated(operation: Any) -> bool:
+    if not isinstance(operation, keras.layers.Layer):
+        return type(operation).__name__ in _OPERATIONS_BEHIND
+    own = getattr(operation, "activation", None)
+    return isinstance(operation, _ACTIVATIONS) or own not in (None, keras.activations.linear)
 
 
 def _has_units(operation: Any) -> bool:
