@@ -73,15 +73,14 @@ def restless() -> Any:
     x = layers.Dense(6, activation="relu", kernel_constraint=keras.constraints.MaxNorm(0.1))(i)
     x = layers.Dropout(0.5)(layers.BatchNormalization()(x))
     x = layers.GaussianNoise(1.0)(layers.Dense(5, trainable=False)(x))
-    model = keras.Model(i, layers.Dense(2)(x))
-    model.compile("adam", "mean_squared_error")
-    model.fit(X, Y, verbose=0)
-    return model
+    return keras.Model(i, layers.Dense(2)(x))
 
 
 @pytest.mark.parametrize("kind", ["taylor", "fisher", "wanda", "apoz", "activation"])
 def test_nothing_of_the_model_moves(kind: str) -> None:
     model = restless()
+    model.compile("adam", "mean_squared_error")
+    model.fit(X, Y, verbose=0)
     optimizer = model.optimizer
     state = [*model.variables, *optimizer.variables]
     before = [graph.values(variable).copy() for variable in state]
@@ -175,32 +174,33 @@ def test_apoz_of_a_model_that_is_never_silent_is_refused() -> None:
 
 
 # --- choices -----------------------------------------------------------------------------------
-@pytest.mark.parametrize("scope", ["layer", "global"])
-@pytest.mark.parametrize("kind", ["taylor", "fisher", "wanda"])
-def test_weights_go_by_what_was_seen(kind: str, scope: str) -> None:
+SALIENCY: dict[str, Any] = {
+    "taylor": lambda evidence, key, w: evidence.taylor[key],
+    "fisher": lambda evidence, key, w: w**2 * evidence.squared_gradient[key],
+    "wanda": lambda evidence, key, w: w * evidence.input_norm[key],
+}
+
+
+@pytest.mark.parametrize("kind", SALIENCY)
+def test_weights_go_by_what_was_seen(kind: str) -> None:
     model = restless()
-    spec = prune(kind, scope=scope)
-    evidence = collect(model, DATA, REGRESSION, spec.criterion, seed=0)
-    cut = engine.choose(model, spec, evidence=evidence)
-    assert isinstance(cut, engine.WeightCut)
-    expected = {}
-    for key, variable in graph.kernels(model).items():
-        w = np.abs(graph.values(variable))
-        expected[key] = {
-            "taylor": lambda key, w: evidence.taylor[key],
-            "fisher": lambda key, w: w**2 * evidence.squared_gradient[key],
-            "wanda": lambda key, w: w * evidence.input_norm[key],
-        }[kind](key, w)
-    groups = [[key] for key in expected] if scope == "layer" else [list(expected)]
-    for keys in groups:
-        saliency = np.concatenate([expected[key].ravel() for key in keys])
-        stays = np.concatenate([cut.masks[key].ravel() for key in keys])
-        assert (~stays).sum() == round(0.5 * saliency.size)
-        assert saliency[~stays].max() <= saliency[stays].min() * (1 + 1e-6)
-    assert engine.prove(model, engine.apply(model, cut), cut).holds
+    evidence = collect(model, DATA, REGRESSION, prune(kind).criterion, seed=0)
+    saliency = {
+        key: SALIENCY[kind](evidence, key, np.abs(graph.values(variable)))
+        for key, variable in graph.kernels(model).items()
+    }
+    for scope, groups in (("layer", [[key] for key in saliency]), ("global", [list(saliency)])):
+        cut = engine.choose(model, prune(kind, scope=scope), evidence=evidence)
+        assert isinstance(cut, engine.WeightCut)
+        for keys in groups:
+            seen = np.concatenate([saliency[key].ravel() for key in keys])
+            stays = np.concatenate([cut.masks[key].ravel() for key in keys])
+            assert (~stays).sum() == round(0.5 * seen.size)
+            assert seen[~stays].max() <= seen[stays].min() * (1 + 1e-6)
+        assert engine.prove(model, engine.apply(model, cut), cut).holds
 
 
-@pytest.mark.parametrize("kind", ["taylor", "fisher", "wanda"])
+@pytest.mark.parametrize("kind", SALIENCY)
 def test_large_weights_of_a_silent_input_go_first(kind: str) -> None:
     model = linear()
     model.set_weights([np.array([[9, 9], [1, 2], [3, 4]], np.float32)])
