@@ -34,6 +34,7 @@ from workers.report.verdict import verdict
 from workers.search.measures import as_trained
 from workers.search.resolve import BYTES_TRIALS, Bench, Resolved, is_searched, resolve
 from workers.training.data import Data, load_data
+from workers.training.evidence import collect
 from workers.training.fine_tune import FineTuner
 from workers.training.objective import Objective, infer
 from workers.training.state import JobState, restore, save
@@ -123,11 +124,12 @@ class Job:
         if not is_searched(spec.prune):
             return None
         listed = spec.evaluate.latency or Latency()
+        evidence = self._calibrate(original, 0)
         with self._phase("search"):
             resolved = resolve(
                 original,
                 spec.prune,
-                lambda prune: engine.choose(original, prune, seed=spec.seed),
+                lambda prune: engine.choose(original, prune, seed=spec.seed, evidence=evidence),
                 Bench(
                     self.scratch / "search",
                     spec.seed,
@@ -154,9 +156,10 @@ class Job:
     def _prune(self, state: JobState, step: int, share: float) -> None:
         if state.step > step:
             return  # Done by the attempt that wrote the checkpoint.
+        evidence = self._calibrate(state.model, step)
         with self._phase("pruning"):
             self._tell(step=step + 1)
-            cut = self._choose(state, share)
+            cut = self._choose(state, share, evidence)
             reduced = engine.apply(state.model, cut)
             proof = engine.prove(state.model, reduced, cut, seed=self.spec.seed)
             self._keep_proof(state, proof)
@@ -179,13 +182,30 @@ class Job:
         if step + 1 == len(engine.shares(self.spec.schedule)):
             state.pruned = sized(self._evaluated(state.model, "pruned"), state.model, self.scratch)
 
-    def _choose(self, state: JobState, share: float) -> engine.Cut:
+    def _choose(
+        self, state: JobState, share: float, evidence: engine.Evidence | None
+    ) -> engine.Cut:
         prune = self.spec.prune if state.resolved is None else state.resolved.prune
         if prune is None:
             return engine.UnitCut({}, (), state.progress)  # The target is met as it is.
         return engine.choose(
-            state.model, prune, share=share, seed=self.spec.seed, progress=state.progress
+            state.model,
+            prune,
+            share=share,
+            seed=self.spec.seed,
+            progress=state.progress,
+            evidence=evidence,
         )
+
+    def _calibrate(self, model: Any, step: int) -> engine.Evidence | None:
+        """What the criterion needs to see of the model as it is now; None where that is nothing."""
+        if not self.spec.prune.needs_data or self.data is None or self.objective is None:
+            return None
+        with self._phase("calibrating"):
+            self._tell(step=step + 1)
+            return collect(
+                model, self.data, self.objective, self.spec.prune.criterion, self.spec.seed
+            )
 
     def _keep_proof(self, state: JobState, proof: engine.Equality) -> None:
         if not proof.holds:

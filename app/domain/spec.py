@@ -259,6 +259,15 @@ Criterion = Annotated[
 ]
 
 
+UNITS_ONLY = (
+    GeometricMedianCriterion,
+    BatchNormScaleCriterion,
+    ApozCriterion,
+    ActivationCriterion,
+)
+"""Criteria that say something of whole units only."""
+
+
 # --- target ------------------------------------------------------------------------------------
 class FractionTarget(Strict):
     """Remove this share of what the granularity counts: weights, units or channels."""
@@ -386,6 +395,13 @@ class Prune(Strict):
         elif self.target is None and not isinstance(self.granularity, NmGranularity):
             raise wrong(
                 "target", 'target is missing; for example {"kind": "fraction", "remove": 0.5}'
+            )
+        if isinstance(self.criterion, UNITS_ONLY) and not structured:
+            raise wrong(
+                "criterion",
+                f"criterion {self.criterion.kind} ranks whole units, and granularity "
+                f"{self.granularity.kind} only puts weights to zero: use granularity channel, or "
+                "a criterion of weights such as magnitude, lamp or taylor",
             )
         if isinstance(self.target, MacsTarget | BytesTarget | LatencyTarget) and not structured:
             raise ValueError(

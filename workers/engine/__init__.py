@@ -2,12 +2,14 @@
 
 Walk a model (`analyse`, `count`), choose what goes (`begin`, `choose`), foresee it (`predict`),
 carry it out on a copy (`apply`), prove it (`prove`), and hold masks while training (`constrain`).
+Criteria that look at data choose by `Evidence`, which `observe` collects.
 """
 
 from workers.engine.analysis import Analysis, LayerAnalysis, analyse
 from workers.engine.counting import Counts, LayerCounts
 from workers.engine.cut import Cut, DepthCut, LayerCut, Progress, UnitCut, WeightCut
 from workers.engine.equality import Equality, prove
+from workers.engine.evidence import Evidence, observe
 from workers.engine.masks import constrain, masks_by_variable, unconstrain
 from workers.engine.prediction import Prediction, count, predict
 from workers.engine.schedules import shares
@@ -20,6 +22,7 @@ __all__ = [
     "Cut",
     "DepthCut",
     "Equality",
+    "Evidence",
     "LayerAnalysis",
     "LayerCounts",
     "LayerCut",
@@ -34,6 +37,7 @@ __all__ = [
     "constrain",
     "count",
     "masks_by_variable",
+    "observe",
     "predict",
     "prove",
     "shares",
