@@ -185,7 +185,7 @@ class Ranking:
         key = (id(slot.kernel), slot.number)
         if key not in self._known:
             kernel = graph.values(slot.kernel).astype(np.float32)
-            seen = self._seen(slot, kernel.shape)
+            seen = self._seen(slot, kernel.shape, self._analysis.walk.makers[name].key)
             rank = UNIT_CRITERIA[self._criterion]
             if self._criterion in BY_ACTIVITY and seen.activity is None:
                 # Nothing tells the activations of units inside a layer: their norm must do.
@@ -194,15 +194,13 @@ class Ranking:
             self._known[key] = rank(columns, seeded(self._seed, name), seen)
         return self._known[key]
 
-    def _seen(self, slot: Slot, shape: tuple[int, ...]) -> Seen:
-        key = self._keys[id(slot.kernel)]
-        seen = self._evidence.of(key, shape)
+    def _seen(self, slot: Slot, shape: tuple[int, ...], layer: str) -> Seen:
         columns = shape[slot.number]
         return replace(
-            seen,
-            activity=_per_column(seen.activity, columns),
-            zeros=_per_column(seen.zeros, columns),
-            scale=_per_column(self._scales.get(graph.layer_of(key)), columns),
+            self._evidence.of(self._keys[id(slot.kernel)], shape),
+            activity=_per_column(self._evidence.activity.get(layer), columns),
+            zeros=_per_column(self._evidence.zeros.get(layer), columns),
+            scale=_per_column(self._scales.get(layer), columns),
         ).along(slot.number)
 
 

@@ -38,9 +38,9 @@ class Evidence:
     many axes as the kernel, with size 1 along those that do not matter.
     """
     activity: Mapping[str, Array] = field(default_factory=dict)
-    """Mean |activation| of each output unit or channel, (units,), by layer name."""
+    """Mean |activation| of each output unit or channel, (units,), by layer path."""
     zeros: Mapping[str, Array] = field(default_factory=dict)
-    """Share of each output unit's activations that are exactly zero, (units,), by layer name."""
+    """Share of each output unit's activations that are exactly zero, (units,), by layer path."""
 
     def of(self, key: str, shape: tuple[int, ...]) -> Seen:
         """What was seen of one kernel.
@@ -114,19 +114,21 @@ def observe(
 
 
 def scales(model: Any) -> dict[str, Array]:
-    """γ of the batch normalisation directly behind each layer, (units,), by layer name.
+    """γ of the batch normalisation directly behind each layer, (units,), by layer path.
 
     "Directly" allows for what may stand in a chain (`taps.chains`). Layers without one behind
     them, or with one that does not scale, have no entry.
     """
     found: dict[str, Array] = {}
+    paths = {id(layer): path for path, layer in graph.leaves(model)}
     for one in graphs(model):
         for maker, *behind in chains(one):
             for node in behind:
                 gamma = getattr(node.operation, "gamma", None)
                 if isinstance(node.operation, keras.layers.BatchNormalization):
                     if gamma is not None:
-                        found.setdefault(maker.operation.name, graph.values(gamma))
+                        name = paths.get(id(maker.operation), maker.operation.name)
+                        found.setdefault(name, graph.values(gamma))
                     break
     return found
 
@@ -162,6 +164,7 @@ class _Observer(keras.Model):  # type: ignore[misc]
         self._norms = norms
         self._activations = activations
         self._keys = {id(variable): key for key, variable in graph.variable_keys(model).items()}
+        self._paths = {id(layer): path for path, layer in graph.leaves(model)}
 
     def call(self, inputs: Any) -> dict[str, Any]:
         squares: dict[str, list[Any]] = {}
@@ -172,7 +175,8 @@ class _Observer(keras.Model):  # type: ignore[misc]
                 squares.setdefault(key, []).append(square)
 
         def on_output(layer: Any, output: Any) -> None:
-            outputs.setdefault(layer.name, []).append(_moments(layer, output))
+            name = self._paths.get(id(layer), layer.name)
+            outputs.setdefault(name, []).append(_moments(layer, output))
 
         with ExitStack() as taps:
             if self._norms:

@@ -173,14 +173,15 @@ def test_one_activation_layer_for_all_is_told_apart() -> None:
 
 
 def test_inner_models_are_seen() -> None:
-    inner = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="deep"), layers.ReLU()])
+    deep = [keras.Input((4,)), layers.Dense(3, name="deep"), layers.ReLU()]
+    inner = keras.Sequential(deep, name="inner")
     i = keras.Input((4,))
     middle = inner(i)
     model = randomise(keras.Model(i, layers.Dense(2)(middle)))
     x = normal(8, 4)
     found = observe(model, [[x]])
     expected = answers(model, middle, x).mean(axis=0)
-    np.testing.assert_allclose(found.activity["deep"], expected, rtol=1e-5)
+    np.testing.assert_allclose(found.activity["inner/deep"], expected, rtol=1e-5)
 
 
 # --- the rest ----------------------------------------------------------------------------------
