@@ -158,6 +158,12 @@ def _notes(order: Order, cut: engine.Cut) -> tuple[str, ...]:
             "Zero weights keep their place in dense kernels: parameters, MACs and the file's raw "
             "size stay; only compressed size shrinks. Granularity channel makes models faster."
         )
+        if order.spec.prune.shrink:
+            notes.append(
+                "Units that are dead at the end, because all weights that make or read them are "
+                "zero, are removed: layers may become smaller than foreseen here. With "
+                "prune.shrink false, all shapes stay."
+            )
     if order.spec.schedule.kind != "one_shot":
         notes.append(
             "The schedule cuts in steps with training between them; these are the totals at its "

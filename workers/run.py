@@ -27,7 +27,7 @@ from workers.measure.pair import Files
 from workers.pace import Pace
 from workers.plan import plan
 from workers.protocol import Reporter, Saved, finite
-from workers.report.figures import per_layer
+from workers.report.figures import per_layer, shrink_note
 from workers.report.html import render
 from workers.report.target import target_figure
 from workers.report.verdict import verdict
@@ -83,6 +83,7 @@ class Job:
         for step, share in enumerate(engine.shares(self.spec.schedule)):
             self._prune(state, step, share)
             self._fine_tune(state, step)
+        self._shrink(state)
         after = self._evaluated(state.model, "after")
         measured = Measured()
         files = self._export(original, state.model, measured)
@@ -224,6 +225,20 @@ class Job:
                 samples=proof.samples,
                 holds=proof.holds,
             )
+
+    def _shrink(self, state: JobState) -> None:
+        """Let units go that zeros have killed. Training is over: nothing has to be held."""
+        prune = self.spec.prune
+        if prune.structured or not prune.shrink:
+            return
+        with self._phase("pruning"):
+            shrunk = engine.shrink(state.model, masks=state.masks, prune=prune, seed=self.spec.seed)
+        state.model, state.masks = shrunk.model, shrunk.masks
+        if shrunk.equality is not None:
+            self._keep_proof(state, shrunk.equality)
+            self._note(shrink_note(shrunk))
+        elif shrunk.note is not None:
+            self._note(shrunk.note)
 
     # --- fine-tune -------------------------------------------------------------------------
     def _fine_tune(self, state: JobState, step: int) -> None:

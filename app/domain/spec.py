@@ -50,7 +50,7 @@ BlockSide = Annotated[int, Field(ge=1, le=1024)]
 
 # --- granularity -------------------------------------------------------------------------------
 class WeightGranularity(Strict):
-    """Single weights of kernels become zero; shapes stay."""
+    """Single weights of kernels become zero; only dead units go: see `shrink`."""
 
     kind: Literal["weight"] = "weight"
 
@@ -89,7 +89,7 @@ class NmGranularity(Strict):
 
 
 class BlockGranularity(Strict):
-    """Rectangles of neighbouring weights become zero together; shapes stay.
+    """Rectangles of neighbouring weights become zero together; only dead units go: see `shrink`.
 
     A kernel counts as a matrix of inputs (its rows) by outputs (its columns).
     """
@@ -366,6 +366,10 @@ class Prune(Strict):
     with the others up to 8, which fills the lanes of SIMD units, where the layer is wide enough."""
     min_units: int = Field(default=1, ge=1, le=65536)
     """Keep at least this many units in each layer."""
+    shrink: bool = True
+    """With zeros (`weight`, `n_m`, `block`): at the end, remove units that have become dead. These
+    are units that nobody reads any more, and units whose weights are all zero, whose value goes
+    into the biases of their readers. Outputs stay the same. `false` keeps all shapes."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

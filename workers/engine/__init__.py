@@ -1,7 +1,8 @@
 """The pruning engine: keras and numpy only.
 
 Walk a model (`analyse`, `count`), choose what goes (`begin`, `choose`), foresee it (`predict`),
-carry it out on a copy (`apply`), prove it (`prove`), and hold masks while training (`constrain`).
+carry it out on a copy (`apply`), prove it (`prove`), hold masks while training (`constrain`), and
+remove what the zeros have made superfluous (`shrink`).
 Criteria that look at data choose by `Evidence`, which `observe` collects.
 """
 
@@ -14,6 +15,7 @@ from workers.engine.masks import constrain, masks_by_variable, unconstrain
 from workers.engine.prediction import Prediction, count, predict
 from workers.engine.schedules import shares
 from workers.engine.selection import begin, choose
+from workers.engine.shrink import Shrunk, shrink
 from workers.engine.surgery import apply
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "LayerCut",
     "Prediction",
     "Progress",
+    "Shrunk",
     "UnitCut",
     "WeightCut",
     "analyse",
@@ -41,5 +44,6 @@ __all__ = [
     "predict",
     "prove",
     "shares",
+    "shrink",
     "unconstrain",
 ]

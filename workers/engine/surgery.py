@@ -32,7 +32,7 @@ def apply(model: Any, cut: Cut) -> Any:
         return without(model, cut)
     if isinstance(cut, UnitCut):
         analysis = analyse(model)
-        return _reduced(analysis, analysis.kept(kept_units(analysis, cut)))
+        return reduced(analysis, analysis.kept(kept_units(analysis, cut)))
     masks = masks_by_variable(model, cut)
     copy = _rebuilt(model, {}, {})
     _copy_weights(model, copy, None)
@@ -43,7 +43,8 @@ def apply(model: Any, cut: Cut) -> Any:
     return copy
 
 
-def _reduced(analysis: Analysis, kept: Kept) -> Any:
+def reduced(analysis: Analysis, kept: Kept) -> Any:
+    """A copy of the analysed model that has what stays only."""
     settings: Settings = {}
     for edit in analysis.walk.edits.values():
         value = edit.render(tuple(kept.count(axis) for axis in edit.axes))
