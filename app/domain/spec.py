@@ -351,9 +351,10 @@ class Prune(Strict):
 
     granularity: Granularity = ChannelGranularity()
     criterion: Criterion = MagnitudeCriterion()
-    scope: Literal["layer", "global", "isomorphic"] = "layer"
+    scope: Literal["layer", "global", "isomorphic", "latency"] = "layer"
     """`layer`: the share holds in every layer. `global`: layers compete. `isomorphic`: layers of
-    like structure compete among themselves. [Fang et al. 2024, arXiv:2407.04616]"""
+    like structure compete among themselves. [Fang et al. 2024, arXiv:2407.04616] `latency`: layers
+    compete, and units that cost more time go sooner. [Shen et al. 2022, arXiv:2110.10811]"""
     reduction: Literal["mean", "sum", "max", "first"] = "mean"
     """How the saliencies of coupled layers' slices become one unit's. [Fang et al. 2023,
     arXiv:2301.12900]"""
@@ -412,6 +413,14 @@ class Prune(Strict):
                 f"zero weights are still stored and multiplied, so granularity "
                 f"{self.granularity.kind} cannot reach a {self.target.kind} target: use "
                 "granularity channel, or a fraction or parameters target"
+            )
+        if self.scope == "latency" and (
+            not structured or isinstance(self.granularity, LayerGranularity)
+        ):
+            raise wrong(
+                "scope",
+                f"scope latency weighs the time of units, and granularity {self.granularity.kind} "
+                "removes none: use granularity channel, or scope global",
             )
         if not structured and (self.round_to is not None or self.min_units != 1):
             raise ValueError("round_to and min_units count units: use granularity unit or channel")

@@ -56,7 +56,8 @@ class Candidate:
     @property
     def multiple(self) -> int | None:
         """What is kept is a multiple of this, where there is one."""
-        if self.prune.round_to is not None or isinstance(self.prune.target, FractionTarget):
+        exact = isinstance(self.prune.target, FractionTarget) and self.prune.scope != "latency"
+        if self.prune.round_to is not None or exact:
             return self.prune.round_to
         if self.group.heads or not self.lanes:
             return None
