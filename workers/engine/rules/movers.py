@@ -47,6 +47,8 @@ def flatten(call: Call) -> Tensor:
     batch, *rest = call.input
     if call.channel_axis == 1 and len(rest) > 1:
         rest = [*rest[1:], rest[0]]
+    if any(axis.size is None for axis in rest):
+        call.freeze(rest, "flattens it with an axis of unknown length")
     return call.fitted((batch, merged(rest) if rest else Axis(1)))
 
 
@@ -198,6 +200,8 @@ def concatenated(call: Call, parts: Sequence[Tensor], number: int) -> Tensor:
         column = [part[other] for part in parts]
         if other == number:
             out[other] = joined(column)
+            if out[other].size is None:
+                call.freeze(column, "joins it with an axis of unknown length")
             continue
         for axis in column[1:]:
             column[0] = call.walk.unite(column[0], axis, call.key)
