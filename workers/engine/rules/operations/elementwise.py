@@ -16,6 +16,25 @@ def elementwise(call: Call) -> tuple[Tensor, ...]:
     return (broadcast(call, Arguments(call).operands()),)
 
 
+def added(call: Call) -> tuple[Tensor, ...]:
+    """As above, but Keras' TensorFlow backend adds a constant with one wide axis as a bias: to the
+    last axis if that is as long, else to the second, wherever the wide axis is.
+    """
+    operands, shape = Arguments(call).operands(), call.shape
+    spread: dict[int, list[int]] = {}
+    for position, operand in enumerate(operands[1:], start=1):
+        rank = len(operand.axes)
+        wide = [n for n in range(rank) if operand.axes[n].size != 1]
+        if not operand.constant or len(wide) != 1 or wide[0] == rank - 1:
+            continue
+        size, place = operand.axes[wide[0]].size, wide[0] + len(shape) - rank
+        if shape[-1] == size or (place != 1 and shape[1] == size):
+            raise Opaque(f"{call.key} adds a constant along an axis that backends disagree on")
+        # Spread over the channels, it is no bias however many of them stay.
+        spread[position] = [rank - 1]
+    return (broadcast(call, operands, spread),)
+
+
 def first_only(call: Call) -> tuple[Tensor, ...]:
     """The first argument, against all of a constant second one (bins, a set of values)."""
     first, *rest = Arguments(call).operands()
@@ -30,13 +49,19 @@ def _only_numbers(operation: Any, key: str) -> None:
             raise Opaque(f"{key} has a {setting} of its own for each of several values")
 
 
-def broadcast(call: Call, operands: Sequence[Operand]) -> Tensor:
-    """The axes of values that meet; constants are cut to the names that they meet."""
+def broadcast(
+    call: Call, operands: Sequence[Operand], spread: Mapping[int, Sequence[int]] | None = None
+) -> Tensor:
+    """The axes of values that meet; constants are cut to the names that they meet.
+
+    `spread`: by position of an operand, axes of size 1 that are written out.
+    """
     rank = len(call.shape)
     out = [met(call, *_column(operands, number - rank)) for number in range(rank)]
-    for operand in operands:
+    for position, operand in enumerate(operands):
         skipped = rank - len(operand.axes)
-        follow(call, operand, {n: out[n + skipped] for n in range(len(operand.axes))})
+        met_by = {n: out[n + skipped] for n in range(len(operand.axes))}
+        follow(call, operand, met_by, (spread or {}).get(position, ()))
     return call.fitted(out)
 
 
@@ -93,7 +118,7 @@ RULES: Mapping[type, Rule] = MappingProxyType(
         ),
         **each(
             elementwise,
-            *("Add", "Arctan2", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseLeftShift"),
+            *("Arctan2", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseLeftShift"),
             *("LeftShift", "BitwiseRightShift", "RightShift", "Divide", "DivideNoNan", "Equal"),
             *("FloorDivide", "Fmax", "Fmin", "Fmod", "Gcd", "Greater", "GreaterEqual"),
             *("Heaviside", "Hypot", "Isclose", "Lcm", "Ldexp", "Less", "LessEqual", "Logaddexp"),
@@ -101,6 +126,7 @@ RULES: Mapping[type, Rule] = MappingProxyType(
             *("Multiply", "Nextafter", "NotEqual", "Polar", "Power", "Select", "Subtract"),
             *("TrueDivide", "Where"),
         ),
+        **each(added, "Add"),
         **each(first_only, "Digitize", "IsIn"),
     }
 )

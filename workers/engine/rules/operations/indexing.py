@@ -129,7 +129,8 @@ def take(call: Call) -> tuple[Tensor, ...]:
         if numbers.ndim == 0:
             call.freeze(part, "picks it by its number")
         else:
-            _part(call, axis, part)
+            # The same one several times may be as many as there were.
+            _part(call, axis, axis.take(np.unique(flat)))
         place, value = given.place("indices"), given.raw("indices")
 
         def render(stays: tuple[Mask | None, ...]) -> Any:

@@ -1,7 +1,7 @@
 """What an operation is called with: tensors of the graph, and constants that follow their names."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,9 +141,18 @@ def alike(value: Any, numbers: NDArray[Any]) -> Any:
     return numbers if isinstance(value, np.ndarray) else numbers.tolist()
 
 
-def follow(call: Call, operand: Operand, axes: Mapping[int, Axis]) -> None:
-    """Let a constant lose what these axes lose, by the number of its own axis."""
-    mine = {n: a for n, a in axes.items() if a.named and operand.axes[n].size == a.size}
+def follow(
+    call: Call, operand: Operand, axes: Mapping[int, Axis], spread: Collection[int] = ()
+) -> None:
+    """Let a constant lose what these axes lose, by the number of its own axis.
+
+    Axes of size 1 that are to be `spread` are written out as often as something stays.
+    """
+    mine = {
+        n: axis
+        for n, axis in axes.items()
+        if axis.named and (operand.axes[n].size == axis.size or n in spread)
+    }
     if not operand.constant or not mine:
         return
     value = operand.value
@@ -151,7 +160,9 @@ def follow(call: Call, operand: Operand, axes: Mapping[int, Axis]) -> None:
     def render(stays: tuple[NDArray[np.bool_] | None, ...]) -> Any:
         numbers = array(call, value)
         for number, keep in zip(mine, stays, strict=True):
-            if keep is not None:
+            if number in spread:
+                numbers = np.repeat(numbers, np.count_nonzero(keep), axis=number)
+            elif keep is not None:
                 numbers = np.compress(keep, numbers, axis=number)
         return alike(value, numbers)
 

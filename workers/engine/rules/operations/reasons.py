@@ -60,7 +60,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "View": "reads the bits of its input as another type",
         "ViewAsComplex": "reads pairs of numbers as complex ones",
         "ViewAsReal": "writes complex numbers as pairs",
-        "Rearrange": "needs a batch of fixed size, which no model here has",
+        "Rearrange": "is not followed through its pattern: say it as reshape and transpose",
     }
 )
 """By the name of the class."""
