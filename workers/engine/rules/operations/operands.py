@@ -160,9 +160,11 @@ def follow(
     def render(stays: tuple[NDArray[np.bool_] | None, ...]) -> Any:
         numbers = array(call, value)
         for number, keep in zip(mine, stays, strict=True):
+            if keep is None:
+                continue
             if number in spread:
                 numbers = np.repeat(numbers, np.count_nonzero(keep), axis=number)
-            elif keep is not None:
+            else:
                 numbers = np.compress(keep, numbers, axis=number)
         return alike(value, numbers)
 
