@@ -18,7 +18,7 @@ from app.domain.metrics import EqualityFigure, Metrics, State
 from app.domain.spec import FineTune
 from workers import engine
 from workers.evaluation.evaluate import evaluate
-from workers.loading import load
+from workers.loading import completed, load
 from workers.measure.compare import ALWAYS, Files, Measured, sized, time_both, write_both
 from workers.measure.latency import cores
 from workers.pace import Pace
@@ -80,9 +80,8 @@ class Job:
         with self._phase("loading"):
             model = load(Path(order.model_path), order.model, self.scratch)
             if order.dataset is not None and order.dataset_path is not None:
-                self.data = load_data(
-                    Path(order.dataset_path), order.dataset, order.model, self.spec.seed
-                )
+                info = completed(model, order.model)
+                self.data = load_data(Path(order.dataset_path), order.dataset, info, self.spec.seed)
                 self.objective = infer(
                     model, order.model.training, self.data.train.targets, self.spec
                 )
