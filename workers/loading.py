@@ -27,7 +27,7 @@ def load(path: Path, info: ModelInfo, scratch: Path) -> Any:
         scratch: folder for a copy with the right suffix; Keras picks its loader by suffix.
 
     Returns:
-        The `keras.Model`.
+        The `keras.Model`; a Functional where the file names a class that builds the graph.
 
     Raises:
         InvalidModel: Keras cannot load it, or it is another model than was read.
@@ -45,7 +45,21 @@ def load(path: Path, info: ModelInfo, scratch: Path) -> Any:
         named = path
     model = _load(named)
     check_loaded(model, info)
-    return model
+    return plain(model, info)
+
+
+def plain(model: Any, info: ModelInfo) -> Any:
+    """The same layers and graph in a model that takes arrays in the order of its inputs.
+
+    KerasHub's classes prepare data inside `fit` and `predict`, and take no lists there. Inputs
+    by name are taken as a list only where the names are sorted, as Keras flattens them.
+    """
+    inputs = getattr(model, "input", None)
+    if isinstance(inputs, dict) and list(inputs) != sorted(inputs):
+        inputs = {name: inputs[name] for name in sorted(inputs)}
+    elif info.graph_known:
+        return model
+    return keras.Model(inputs, model.output, name=model.name)
 
 
 def import_requirements(info: ModelInfo) -> None:

@@ -197,10 +197,9 @@ def sample(tensor):
 
 
 def answers(model, values):
-    """By structure: a model with named inputs takes them in the order of its tensors."""
-    return keras.tree.flatten(
-        model(keras.tree.pack_sequence_as(model.input, values), training=False)
-    )
+    """By structure, as Keras hands values to a model with named inputs."""
+    named = keras.tree.pack_sequence_as(model.input, values)
+    return keras.tree.flatten(model(named, training=False))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -217,5 +216,7 @@ def test_what_is_read_is_what_keras_loads(name, tmp_path):
     assert outputs == [(tensor.shape, tensor.dtype) for tensor in loaded.outputs]
 
     values = [sample(tensor) for tensor in model.inputs]
+    arrays = values[0] if len(values) == 1 else values
+    assert len(keras.tree.flatten(loaded.predict(arrays, verbose=0))) == len(info.outputs)
     for got, wanted in zip(answers(loaded, values), answers(model, values), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-4)

@@ -103,11 +103,12 @@ def code(config):
 
 
 def quantised(config):
+    policy = {"class_name": "Int4DTypePolicy", "config": {"mode": "int4/128"}}
     config["config"]["dtype"] = {
         "module": "keras.dtype_policies",
         "class_name": "DTypePolicyMap",
-        "config": {"policy_map": {"token_embedding": {"class_name": "Int4DTypePolicy"}}},
-    } | {"config": {"policy_map": {"a": {"class_name": "Int4DTypePolicy", "config": {}}}}}
+        "config": {"policy_map": {"token_embedding": policy}},
+    }
 
 
 REFUSED = {
@@ -138,6 +139,9 @@ def test_only_registered_names_of_the_package_count():
     assert not is_hub(NAMED | {"registered_name": None})
     assert not is_hub(NAMED | {"module": "keras.layers"})
     assert not is_hub(NAMED | {"registered_name": "keras_hub>A>A"})
-    assert is_data_class(
-        NAMED | {"registered_name": "keras_hub>ATokenizer", "class_name": "ATokenizer"}
-    )
+
+
+def test_what_prepares_data_is_no_layer():
+    entry = {"class_name": "ATokenizer", "registered_name": "keras_hub>ATokenizer"}
+    assert is_data_class(NAMED | entry)
+    assert not is_hub(NAMED | entry)
