@@ -20,7 +20,7 @@ from app.domain.spec import FineTune, Latency
 from workers import engine
 from workers.analysis import analysis, look
 from workers.evaluation.evaluate import evaluate
-from workers.loading import load
+from workers.loading import completed, load
 from workers.measure.compare import ALWAYS, Measured, sized, time_both, timings, write_both
 from workers.measure.latency import cores
 from workers.measure.pair import Files
@@ -97,9 +97,8 @@ class Job:
         with self._phase("loading"):
             model = load(Path(order.model_path), order.model, self.scratch)
             if order.dataset is not None and order.dataset_path is not None:
-                self.data = load_data(
-                    Path(order.dataset_path), order.dataset, order.model, self.spec.seed
-                )
+                info = completed(model, order.model)
+                self.data = load_data(Path(order.dataset_path), order.dataset, info, self.spec.seed)
                 self.objective = infer(
                     model, order.model.training, self.data.train.targets, self.spec
                 )
