@@ -24,6 +24,8 @@ WEIGHTS = {
 """Usual shares of a job's time; without training, fine-tuning's falls away."""
 SEARCH_WEIGHTS: dict[type, float] = {BytesTarget: 0.08, LatencyTarget: 0.25}
 """What the search for such a target adds."""
+LATE = ("exporting", "measuring")
+"""Phases after all training; the others come around again with every cut."""
 
 
 class Pace:
@@ -93,15 +95,14 @@ class Pace:
         weights = WEIGHTS | ({} if self.epochs else {"fine-tuning": 0.0})
         weights["search"] = self._search_weight
         total = sum(weights.values())
-        if phase in ("loading", "evaluating", "search", "calibrating", "pruning", "fine-tuning"):
+        if phase not in LATE:
             done = weights["loading"] if phase != "loading" else 0.0
             done += weights["search"] * self._searched
             if self.epochs:
                 trained = (self._epochs_finished + batch_share) / self.epochs
                 done += weights["fine-tuning"] * min(trained, 1.0)
             return min(done / total, 1.0)
-        late = ("exporting", "measuring")
-        left = sum(weights[name] for name in late[late.index(phase) :])
+        left = sum(weights[name] for name in LATE[LATE.index(phase) :])
         return 1.0 - left / total
 
     def _eta(self) -> float | None:

@@ -230,7 +230,7 @@ class Job:
         prune = self.spec.prune
         if prune.structured or not prune.shrink:
             return
-        with self._phase("pruning"):
+        with self._phase("shrinking"):
             shrunk = engine.shrink(state.model, masks=state.masks, prune=prune, seed=self.spec.seed)
         state.model, state.masks = shrunk.model, shrunk.masks
         if shrunk.equality is not None:

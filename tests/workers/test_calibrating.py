@@ -25,6 +25,7 @@ def order(folder: Path, job: str, data: bool = True, **criterion: Any) -> Order:
         "granularity": "weight",
         "criterion": criterion,
         "target": {"kind": "fraction", "remove": 0.6},
+        "shrink": False,
     }
     return Order.model_validate(
         {

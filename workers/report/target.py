@@ -22,6 +22,12 @@ from workers.search.tally import Tally
 
 TOLERANCE = BYTES_TOLERANCE
 """Relative; latencies have their own."""
+DISCRETE = "units are discrete: the next larger choice would keep more than was asked for"
+DEAD = (
+    "the weights were zeroed to the target; units that this left dead then went as a whole, which "
+    "changes no output (shrink: false keeps them)"
+)
+"""Why less is left than was asked for."""
 
 
 def target_figure(
@@ -44,7 +50,9 @@ def target_figure(
         case ParametersTarget(keep=keep):
             left = after.parameters if prune.structured else after.nonzero_parameters
             what = "share of the parameters" + ("" if prune.structured else " that are not zero")
-            return _kept("parameters", keep, left / max(before.parameters, 1), what)
+            shrunk = not prune.structured and after.parameters < before.parameters
+            less = DEAD if shrunk else DISCRETE
+            return _kept("parameters", keep, left / max(before.parameters, 1), what, less)
         case MacsTarget(keep=keep):
             return _kept("macs", keep, after.macs / max(before.macs, 1), "share of the MACs")
         case BytesTarget() as target:
@@ -107,10 +115,9 @@ def _fraction(prune: Prune, remove: float, tally: Tally) -> TargetFigure:
     )
 
 
-def _kept(kind: str, keep: float, achieved: float, unit: str) -> TargetFigure:
+def _kept(kind: str, keep: float, achieved: float, unit: str, less: str = DISCRETE) -> TargetFigure:
     met = achieved <= keep * (1.0 + 1e-9)
     within = met and achieved >= keep * (1.0 - TOLERANCE)
-    discrete = "units are discrete: the next larger choice would keep more than was asked for"
     return TargetFigure(
         kind=kind,
         asked=keep,
@@ -118,7 +125,7 @@ def _kept(kind: str, keep: float, achieved: float, unit: str) -> TargetFigure:
         unit=unit,
         met=met,
         within=within,
-        note=None if within or not met else discrete,
+        note=None if within or not met else less,
     )
 
 

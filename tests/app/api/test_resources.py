@@ -162,7 +162,14 @@ def test_a_spec_that_contradicts_its_model(
 
 # --- dry run -----------------------------------------------------------------------------------
 SIZE = {"parameters": 1, "nonzero_parameters": 1, "macs": 1, "bytes": 4}
-PLAN = {"granularity": "channel", "before": SIZE, "after": SIZE, "layers": [], "notes": []}
+PLAN = {
+    "granularity": "channel",
+    "before": SIZE,
+    "after": SIZE,
+    "layers": [],
+    "target": None,
+    "notes": [],
+}
 FINDINGS = ({"field": "prune", "detail": "x"},)
 
 
