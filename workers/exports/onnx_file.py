@@ -19,6 +19,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tf2onnx import optimizer, tf_loader, tfonnx, utils
 
+from workers.exports.onnx_layout import adapt
 from workers.names import input_names, output_names
 
 OPSET = 17
@@ -70,6 +71,7 @@ def _converted(model: Any) -> Any:
         )
     proto = _optimised(converted).make_model(model.name, graph_name=model.name)
     _name_batch_axes(proto)
+    adapt(proto)
     onnx.checker.check_model(proto)
     return proto
 

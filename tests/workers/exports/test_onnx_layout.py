@@ -1,0 +1,101 @@
+"""Passes over small graphs: what they change, what they leave, and that outputs stay the same."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from workers.exports.onnx_layout import adapt
+
+RANDOM = np.random.default_rng(0)
+
+
+def model(nodes: list[Any], shape: tuple[int, ...], /, **constants: Any) -> Any:
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * 4)],
+        [numpy_helper.from_array(v.astype(np.float32), n) for n, v in constants.items()],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=8)
+
+
+def outputs(proto: Any, x: Any) -> Any:
+    onnx.checker.check_model(proto)
+    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": x})[0]
+
+
+def kinds(proto: Any) -> list[str]:
+    return [node.op_type for node in proto.graph.node]
+
+
+def adapted(proto: Any, shape: tuple[int, ...]) -> list[str]:
+    x = RANDOM.standard_normal(shape).astype(np.float32)
+    before = outputs(proto, x)
+    adapt(proto)
+    np.testing.assert_allclose(outputs(proto, x), before, rtol=1e-6)
+    return kinds(proto)
+
+
+def normalised() -> Any:
+    return model(
+        [
+            helper.make_node("Sub", ["x", "mean"], ["centred"], name="sub"),
+            helper.make_node("Mul", ["factor", "centred"], ["scaled"], name="mul"),
+            helper.make_node("Transpose", ["scaled"], ["y"], name="t", perm=[0, 3, 1, 2]),
+        ],
+        (2, 4, 5, 3),
+        mean=np.arange(3),
+        factor=np.arange(1, 4).reshape(1, 1, 1, 3),
+    )
+
+
+def test_a_transpose_goes_in_front_of_what_normalises_the_input() -> None:
+    proto = normalised()
+    assert adapted(proto, (2, 4, 5, 3)) == ["Transpose", "Sub", "Mul"]
+    assert sorted(tuple(each.dims) for each in proto.graph.initializer) == [(1, 3, 1, 1)] * 2
+
+
+def test_a_transpose_stays_behind_what_others_read_too() -> None:
+    proto = normalised()
+    proto.graph.node.append(helper.make_node("Relu", ["scaled"], ["z"], name="relu"))
+    proto.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [None] * 4))
+    assert adapted(proto, (2, 4, 5, 3)) == ["Sub", "Mul", "Transpose", "Relu"]
+
+
+def affine(channels: int, scale: tuple[int, ...], bias: tuple[int, ...]) -> Any:
+    return model(
+        [
+            helper.make_node("Mul", ["x", "scale"], ["scaled"], name="mul"),
+            helper.make_node("Add", ["scaled", "bias"], ["sum"], name="add"),
+            helper.make_node("Relu", ["sum"], ["y"], name="relu"),
+        ],
+        (2, channels, 5, 6),
+        scale=RANDOM.standard_normal(scale),
+        bias=RANDOM.standard_normal(bias),
+    )
+
+
+def test_a_scale_and_a_bias_per_channel_become_one_normalisation() -> None:
+    proto = affine(4, (1, 4, 1, 1), (1, 4, 1, 1))
+    assert adapted(proto, (2, 4, 5, 6)) == ["BatchNormalization", "Relu"]
+    assert len(proto.graph.initializer) == 4
+
+
+@pytest.mark.parametrize(
+    ("channels", "scale", "bias"),
+    [
+        (1, (1, 4, 1, 1), (1, 4, 1, 1)),  # One channel is spread to four.
+        (4, (1, 4, 5, 1), (1, 4, 5, 1)),  # Per row, too.
+        (4, (1, 4, 1, 1), (1, 1, 1, 1)),
+        (4, (6,), (6,)),  # Along the last axis.
+    ],
+)
+def test_other_factors_stay(channels: int, scale: tuple[int, ...], bias: tuple[int, ...]) -> None:
+    assert adapted(affine(channels, scale, bias), (2, channels, 5, 6)) == ["Mul", "Add", "Relu"]
