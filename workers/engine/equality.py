@@ -55,8 +55,8 @@ def prove(original: Any, reduced: Any, cut: Cut, *, seed: int = 0) -> Equality:
     """
     probes = probe_inputs(original, seed)
     with _silenced(original, cut) as masked:
-        expected = _outputs(original, probes, masked)
-    received = _outputs(reduced, probes)
+        expected = outputs_on(original, probes, masked)
+    received = outputs_on(reduced, probes)
     half = any(
         "16" in str(getattr(layer, "compute_dtype", "")) for _, layer in graph.leaves(original)
     )
@@ -104,7 +104,7 @@ def _vocabulary(model: Any, tensor: Any) -> int | None:
     return min(rows, default=None)
 
 
-def _outputs(model: Any, probes: list[Any], masked: "Masked | None" = None) -> list[NDArray[Any]]:
+def outputs_on(model: Any, probes: list[Any], masked: "Masked | None" = None) -> list[NDArray[Any]]:
     tensors = [keras.ops.convert_to_tensor(probe) for probe in probes]
     return [
         keras.ops.convert_to_numpy(keras.ops.cast(each, "float32"))
