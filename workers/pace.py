@@ -5,7 +5,9 @@ from typing import Any
 
 from app.domain.job import Progress
 from app.domain.spec import (
+    BytesTarget,
     IterativeSchedule,
+    LatencyTarget,
     OneShotSchedule,
     PolynomialSchedule,
     PruningSpec,
@@ -20,6 +22,8 @@ WEIGHTS = {
     "measuring": 0.10,
 }
 """Usual shares of a job's time; without training, fine-tuning's falls away."""
+SEARCH_WEIGHTS: dict[type, float] = {BytesTarget: 0.08, LatencyTarget: 0.25}
+"""What the search for such a target adds."""
 
 
 class Pace:
@@ -31,6 +35,8 @@ class Pace:
         self._started = time.monotonic()
         self._share = 0.0
         self._epochs_finished = 0
+        self._search_weight = SEARCH_WEIGHTS.get(type(spec.prune.target), 0.0)
+        self._searched = 0.0
 
     @property
     def steps(self) -> int:
@@ -53,9 +59,26 @@ class Pace:
         """Epochs of the whole job, if it does not stop early."""
         return sum(self.epochs_of(step) for step in range(self.steps))
 
-    def at(self, phase: str, epochs_finished: int | None = None, **where: Any) -> Progress:
-        """The job's progress at a place; its share never falls."""
+    def at(
+        self,
+        phase: str,
+        epochs_finished: int | None = None,
+        searched: float | None = None,
+        **where: Any,
+    ) -> Progress:
+        """The job's progress at a place; its share never falls.
+
+        Args:
+            phase: what the job is doing.
+            epochs_finished: in all, when it has changed.
+            searched: share of the search's most trials, when it has changed.
+            where: further fields of `Progress`.
+        """
         self.phase = phase
+        if phase in ("pruning", "fine-tuning"):
+            searched = 1.0
+        if searched is not None:
+            self._searched = max(self._searched, searched)
         if epochs_finished is not None:
             self._epochs_finished = epochs_finished
         self._share = max(self._share, self._estimate(phase, where.get("batch_share") or 0.0))
@@ -68,9 +91,11 @@ class Pace:
 
     def _estimate(self, phase: str, batch_share: float) -> float:
         weights = WEIGHTS | ({} if self.epochs else {"fine-tuning": 0.0})
+        weights["search"] = self._search_weight
         total = sum(weights.values())
-        if phase in ("loading", "evaluating", "pruning", "fine-tuning"):
+        if phase in ("loading", "evaluating", "search", "pruning", "fine-tuning"):
             done = weights["loading"] if phase != "loading" else 0.0
+            done += weights["search"] * self._searched
             if self.epochs:
                 trained = (self._epochs_finished + batch_share) / self.epochs
                 done += weights["fine-tuning"] * min(trained, 1.0)

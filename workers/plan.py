@@ -3,10 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from app.domain.job import Order
 from app.domain.metrics import Plan, PlannedLayer, PlannedState
 from workers import engine
 from workers.loading import load
+from workers.report.target import planned_target
+from workers.search.measures import as_trained
+from workers.search.resolve import Bench, Resolved, resolve
 
 
 def plan(order: Order) -> Plan:
@@ -18,7 +23,8 @@ def plan(order: Order) -> Plan:
     model = load(Path(order.model_path), order.model, Path(order.scratch))
     analysis = engine.analyse(model)
     before = engine.count(model)
-    cut = engine.choose(model, order.spec.prune, seed=order.spec.seed)
+    resolved = _resolved(model, order)
+    cut = _cut(model, order, resolved)
     after = engine.predict(model, cut)
     removed = {one.name: one for one in cut.summary}
     frozen = {layer.name: layer.frozen for layer in analysis.layers}
@@ -35,9 +41,9 @@ def plan(order: Order) -> Plan:
                     "units": layer.units,
                     "removed": one.removed if one else 0,
                     "parameters_before": layer.parameters,
-                    "parameters_after": later[layer.name].parameters,
+                    "parameters_after": later[layer.name].parameters if layer.name in later else 0,
                     "macs_before": layer.macs,
-                    "macs_after": later[layer.name].macs,
+                    "macs_after": later[layer.name].macs if layer.name in later else 0,
                     "note": (one.note if one else None)
                     or (reason if not one or not one.removed else None),
                 }
@@ -49,8 +55,43 @@ def plan(order: Order) -> Plan:
         before=_state(before, width),
         after=_state(after, width),
         layers=tuple(layers),
-        notes=_notes(order, cut),
+        target=None if resolved is None else planned_target(order.spec.prune, resolved),
+        notes=(*_notes(order, cut), *_search_notes(resolved)),
     )
+
+
+def _resolved(model: Any, order: Order) -> Resolved | None:
+    spec = order.spec
+
+    def prepare(candidate: Any) -> None:
+        # Jobs with data hand out compiled models. Which loss it is makes a difference of bytes.
+        if spec.dataset is not None:
+            candidate.compile(keras.optimizers.SGD(name="SGD"), "mean_squared_error")
+        if spec.fine_tune is not None:
+            as_trained(candidate, spec.seed)
+
+    bench = Bench(Path(order.scratch) / "search", spec.seed, prepare, repeats=0, quick=True)
+    return resolve(
+        model, spec.prune, lambda prune: engine.choose(model, prune, seed=spec.seed), bench
+    )
+
+
+def _cut(model: Any, order: Order, resolved: Resolved | None) -> engine.Cut:
+    prune = order.spec.prune if resolved is None else resolved.prune
+    if prune is None:
+        return engine.UnitCut({}, (), engine.begin(model))
+    return engine.choose(model, prune, seed=order.spec.seed)
+
+
+def _search_notes(resolved: Resolved | None) -> tuple[str, ...]:
+    if resolved is None:
+        return ()
+    how = "measured" if resolved.measured else "estimated"
+    measured = f"{len(resolved.trials)} measurements" if resolved.trials else "no measurement"
+    notes = [f"The target's cut was {how} from {measured}; the job searches for itself."]
+    if resolved.note:
+        notes.append(f"Search for the target: {resolved.note}.")
+    return tuple(notes)
 
 
 def _state(counts: Any, width: float) -> PlannedState:

@@ -29,9 +29,9 @@ class Told(Strict):
 
     type: Literal["told"] = "told"
     progress: Progress | None = None
-    kind: Annotated[str, Field(pattern="^(phase|cut|epoch|note|progress|evaluation)$")] | None = (
-        None
-    )
+    kind: (
+        Annotated[str, Field(pattern="^(phase|cut|epoch|note|progress|evaluation|trial)$")] | None
+    ) = None
     data: dict[str, Any] = {}
 
 

@@ -1,4 +1,4 @@
-"""A job as one sentence: load → prune → fine-tune → evaluate → measure → export → report."""
+"""A job in a sentence: load, search, prune, fine-tune, evaluate, export, measure, report."""
 
 import json
 import resource
@@ -15,20 +15,24 @@ import keras
 from app.domain.analysis import ModelAnalysis
 from app.domain.errors import InternalError
 from app.domain.job import Order
-from app.domain.metrics import EqualityFigure, Metrics, State
-from app.domain.spec import FineTune
+from app.domain.metrics import EqualityFigure, Metrics, State, TrialFigure
+from app.domain.spec import FineTune, Latency
 from workers import engine
 from workers.analysis import analysis, look
 from workers.evaluation.evaluate import evaluate
 from workers.loading import load
-from workers.measure.compare import ALWAYS, Files, Measured, sized, time_both, write_both
+from workers.measure.compare import ALWAYS, Measured, sized, time_both, timings, write_both
 from workers.measure.latency import cores
+from workers.measure.pair import Files
 from workers.pace import Pace
 from workers.plan import plan
 from workers.protocol import Reporter, Saved, finite
 from workers.report.figures import per_layer
 from workers.report.html import render
+from workers.report.target import target_figure
 from workers.report.verdict import verdict
+from workers.search.measures import as_trained
+from workers.search.resolve import BYTES_TRIALS, Bench, Resolved, is_searched, resolve
 from workers.training.data import Data, load_data
 from workers.training.fine_tune import FineTuner
 from workers.training.objective import Objective, infer
@@ -67,6 +71,7 @@ class Job:
         self.data: Data | None = None
         self.objective: Objective | None = None
         self._seconds: dict[str, float] = {}
+        self._trials = 0
         self._checkpointed = time.monotonic()
         self._checkpoint_cost = 0.0
 
@@ -108,7 +113,42 @@ class Job:
             return state
         state = JobState(model=original, progress=engine.begin(original))
         state.before = self._evaluated(original, "before")
+        state.resolved = self._search(original)
         return state
+
+    # --- search ----------------------------------------------------------------------------
+    def _search(self, original: Any) -> Resolved | None:
+        """Bytes and latency: the target of parameters or MACs that reaches them."""
+        spec = self.spec
+        if not is_searched(spec.prune):
+            return None
+        listed = spec.evaluate.latency or Latency()
+        with self._phase("search"):
+            resolved = resolve(
+                original,
+                spec.prune,
+                lambda prune: engine.choose(original, prune, seed=spec.seed),
+                Bench(
+                    self.scratch / "search",
+                    spec.seed,
+                    self._like_results,
+                    listed.repeats,
+                    self._tell_trial,
+                ),
+            )
+        if resolved is not None and resolved.note is not None:
+            self._note(f"Search for the target: {resolved.note}.")
+        return resolved
+
+    def _like_results(self, model: Any) -> None:
+        self._compile(model)
+        if self.spec.fine_tune is not None:
+            as_trained(model, self.spec.seed)
+
+    def _tell_trial(self, trial: TrialFigure) -> None:
+        self._trials += 1
+        progress = self.pace.at("search", searched=self._trials / BYTES_TRIALS)
+        self.reporter.happened("trial", trial.model_dump(), progress)
 
     # --- prune -----------------------------------------------------------------------------
     def _prune(self, state: JobState, step: int, share: float) -> None:
@@ -116,18 +156,13 @@ class Job:
             return  # Done by the attempt that wrote the checkpoint.
         with self._phase("pruning"):
             self._tell(step=step + 1)
-            cut = engine.choose(
-                state.model,
-                self.spec.prune,
-                share=share,
-                seed=self.spec.seed,
-                progress=state.progress,
-            )
+            cut = self._choose(state, share)
             reduced = engine.apply(state.model, cut)
             proof = engine.prove(state.model, reduced, cut, seed=self.spec.seed)
             self._keep_proof(state, proof)
         state.model = reduced
         state.progress = cut.progress
+        state.tally = state.tally.after(cut)
         state.masks = engine.masks_by_variable(reduced, cut)
         state.step = step + 1
         state.cut_notes.update({one.name: one.note for one in cut.summary if one.note})
@@ -143,6 +178,14 @@ class Job:
         )
         if step + 1 == len(engine.shares(self.spec.schedule)):
             state.pruned = sized(self._evaluated(state.model, "pruned"), state.model, self.scratch)
+
+    def _choose(self, state: JobState, share: float) -> engine.Cut:
+        prune = self.spec.prune if state.resolved is None else state.resolved.prune
+        if prune is None:
+            return engine.UnitCut({}, (), state.progress)  # The target is met as it is.
+        return engine.choose(
+            state.model, prune, share=share, seed=self.spec.seed, progress=state.progress
+        )
 
     def _keep_proof(self, state: JobState, proof: engine.Equality) -> None:
         if not proof.holds:
@@ -234,15 +277,20 @@ class Job:
                     "The downloaded model is compiled with its loss and a plain SGD, so that "
                     "evaluate() works; compile it anew to train on."
                 )
-                # Compiled, so that `load_model(...).evaluate(...)` works. Plain SGD has no state:
-                # Adam's would triple the file. Both alike, so that sizes compare.
                 for model in (original, final):
-                    self.objective.compile(model, keras.optimizers.SGD())
+                    self._compile(model)
             return write_both(original, final, self.spec, self.scratch, measured, self._note)
 
+    def _compile(self, model: Any) -> None:
+        """As results are handed out, so that `load_model(...).evaluate(...)` works.
+
+        Plain SGD has no state: Adam's would triple the file. Always alike, so that sizes compare.
+        """
+        if self.objective is not None:
+            self.objective.compile(model, keras.optimizers.SGD(name="SGD"))
+
     def _measure(self, original: Any, final: Any, files: Files, measured: Measured) -> None:
-        asked = self.spec.evaluate.latency
-        if asked is not None:
+        for asked in timings(self.spec):
             with self._phase("measuring"):
                 time_both(original, final, files, asked, self.spec.seed, measured, self._note)
 
@@ -258,6 +306,7 @@ class Job:
             equality=state.equality,
             per_layer=per_layer(engine.count(original), engine.count(state.model), state.cut_notes),
             history=tuple(state.history),
+            target=target_figure(self.spec.prune, before, after, state.tally, state.resolved),
             phases_seconds={name: round(value, 3) for name, value in self._seconds.items()},
             verdict=(),
             notes=tuple(self.notes),

@@ -15,10 +15,12 @@ EXPORTS = {
     "keras": "model.keras: a plain Keras 3 model, no custom objects.",
     "h5": "model.h5: the legacy HDF5 format, for tools that still ask for it.",
     "litert": "model.tflite: LiteRT (TensorFlow Lite), float32.",
+    "onnx": "model.onnx: ONNX opset 17, float32; checked on ONNX Runtime.",
 }
 RUNTIMES = {
     "keras": "The model's compiled TensorFlow function, all threads.",
     "litert": "LiteRT with XNNPACK, one thread.",
+    "onnxruntime": "ONNX Runtime on the CPU, one thread.",
 }
 
 
@@ -81,6 +83,7 @@ def capabilities(ctx: Ctx) -> Capabilities:
             {
                 "layer": "The share holds in every layer.",
                 "global": "All layers compete; some lose more than others.",
+                "isomorphic": "Layers of like structure compete among themselves.",
             }
         ),
         schedules=_variants(spec.Schedule),

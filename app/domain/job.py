@@ -110,6 +110,7 @@ MEDIA_TYPES: dict[str, str] = {
     "model.keras": "application/vnd.keras",
     "model.h5": "application/x-hdf5",
     "model.tflite": "application/vnd.tflite",
+    "model.onnx": "application/x-onnx",
     "metrics.json": "application/json",
     "report.html": "text/html; charset=utf-8",
     "analysis.html": "text/html; charset=utf-8",

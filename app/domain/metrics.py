@@ -80,6 +80,37 @@ class EpochFigure(Record):
     logs: dict[str, float | None]
 
 
+class TrialFigure(Record):
+    """One measured cut on the way to a bytes or latency target; the original is the first."""
+
+    keep: float
+    """Share of the parameters (bytes) or MACs (latency) that this cut leaves."""
+    parameters: int
+    macs: int
+    value: float
+    """What was measured, in the target's unit."""
+    interval: tuple[float, float] | None = None
+    """95 % confidence interval of the value, where it is noisy."""
+    predicted: float | None = None
+    """What the model of the search foresaw before this trial."""
+
+
+class TargetFigure(Record):
+    """What the spec's target asked for, and what became of it."""
+
+    kind: str
+    asked: float
+    achieved: float
+    unit: str
+    met: bool
+    """Whether what was asked is reached: at most so many bytes, at least so many units gone."""
+    within: bool
+    """Whether it is met and hit: achieved lies within 1 % of asked, latency within 2 %."""
+    note: str | None = None
+    """Why it was missed, or why more was removed than asked."""
+    trials: tuple[TrialFigure, ...] = ()
+
+
 class Metrics(Record):
     """The whole of metrics.json."""
 
@@ -91,6 +122,8 @@ class Metrics(Record):
     per_layer: tuple[LayerFigure, ...]
     history: tuple[EpochFigure, ...] = ()
     phases_seconds: dict[str, float]
+    target: TargetFigure | None = None
+    """None where the criterion or granularity decides by itself how much goes."""
     verdict: tuple[str, ...]
     """In words: what became smaller and faster, and plainly what did not."""
     notes: tuple[str, ...] = ()
@@ -137,4 +170,6 @@ class Plan(Record):
     before: PlannedState
     after: PlannedState
     layers: tuple[PlannedLayer, ...]
+    target: TargetFigure | None = None
+    """For bytes and latency targets: what was measured, or estimated, for this plan."""
     notes: tuple[str, ...] = ()

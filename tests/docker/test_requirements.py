@@ -48,6 +48,7 @@ def test_everything_is_pinned_withhashes(name: str) -> None:
 
 def test_the_api_has_no_deep_learning() -> None:
     heavy = {"tensorflow", "keras", "tf-keras", "ai-edge-litert", "torch", "jax"}
+    heavy |= {"onnx", "onnxruntime", "tf2onnx"}
     assert not heavy & set(pins("requirements/api.txt"))
     assert {"tensorflow", "keras"} <= set(pins("requirements/worker.txt"))
 

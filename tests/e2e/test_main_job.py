@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import onnxruntime
 import pytest
 
 from tests.e2e.service import Service
@@ -29,7 +30,7 @@ def test_half_the_channels_are_gone_and_the_figures_are_true(
         "prune": {"granularity": "channel", "target": {"kind": "fraction", "remove": 0.5}},
         "fine_tune": {"epochs": 3},
         "evaluate": FAST,
-        "exports": ["keras", "h5", "litert"],
+        "exports": ["keras", "h5", "litert", "onnx"],
     }
     plan = service.http.post("/v1/specs/validate", json=spec).json()
     job = service.succeed(spec)
@@ -47,6 +48,9 @@ def test_half_the_channels_are_gone_and_the_figures_are_true(
     assert by_keras["accuracy"] == pytest.approx(
         metrics["after"]["evaluation"]["accuracy"]["value"]
     )
+    by_onnx = onnxruntime.InferenceSession(service.download(job["id"], "model.onnx", tmp_path))
+    (scores,) = by_onnx.run(None, {by_onnx.get_inputs()[0].name: x[..., None].astype("float32")})
+    np.testing.assert_allclose(scores, model.predict(x[..., None], verbose=0), atol=1e-5)
     assert metrics["equality"]["holds"]
     assert metrics["equality"]["output_scale"] > 0
     assert metrics["after"]["bytes"]["keras"] == path.stat().st_size
@@ -57,6 +61,7 @@ def test_half_the_channels_are_gone_and_the_figures_are_true(
         "model.keras",
         "model.h5",
         "model.tflite",
+        "model.onnx",
         "metrics.json",
         "report.html",
         "log.txt",

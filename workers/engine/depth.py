@@ -209,8 +209,9 @@ def _until(
     if left > limit:
         raise EngineRefusal(
             f"The target keeps at most {target.keep:.4g} of the "
-            f"{'MACs' if macs else 'parameters'}, but without any block that can be left out {left / max(whole, 1):.4g} remain. Ask "
-            "for more to be kept, or use granularity channel."
+            f"{'MACs' if macs else 'parameters'}, but without any block that can be left out "
+            f"{left / max(whole, 1):.4g} remain. Ask for more to be kept, or use granularity "
+            "channel."
         )
     return chosen
 

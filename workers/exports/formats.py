@@ -11,6 +11,7 @@ FILE_NAMES: dict[Export, str] = {
     "keras": "model.keras",
     "h5": "model.h5",
     "litert": "model.tflite",
+    "onnx": "model.onnx",
 }
 
 
@@ -50,8 +51,16 @@ def _litert(model: Any, path: Path) -> None:
     model.export(str(path), format="litert", verbose=False)
 
 
+def _onnx(model: Any, path: Path) -> None:
+    # tf2onnx takes a second to import, and most jobs do without it.
+    from workers.exports.onnx_file import write_onnx
+
+    write_onnx(model, path)
+
+
 WRITERS: dict[Export, Callable[[Any, Path], None]] = {
     "keras": _keras,
     "h5": _h5,
     "litert": _litert,
+    "onnx": _onnx,
 }

@@ -1,20 +1,24 @@
 """Sizes and latencies of the original and the final model, measured alike."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
 from app.domain.errors import EngineRefusal
 from app.domain.metrics import LatencyValue, State
-from app.domain.spec import Export, Latency, PruningSpec, Runtime
+from app.domain.spec import BytesTarget, Export, Latency, LatencyTarget, PruningSpec
 from workers.exports import formats
-from workers.measure import latency as timing
+from workers.measure.agreement import ensure_agreement
+from workers.measure.pair import FILE_OF, Files, Pair, figures, time_pair
 from workers.measure.sizes import compressed_bytes
 
 Note = Callable[[str], None]
 ALWAYS: tuple[Export, ...] = ("keras",)
 """Every job hands back a .keras file."""
+RUNTIME_OF = {export: runtime for runtime, export in FILE_OF.items()}
 
 
 @dataclass
@@ -24,6 +28,11 @@ class Figures:
     bytes: dict[str, int] = field(default_factory=dict)
     compressed_bytes: dict[str, int] = field(default_factory=dict)
     latency: list[LatencyValue] = field(default_factory=list)
+
+    def size(self, export: Export, file: Path) -> None:
+        """Measure a file."""
+        self.bytes[export] = file.stat().st_size
+        self.compressed_bytes[export] = compressed_bytes(file)
 
     def complete(self, state: State) -> State:
         """A state with these figures."""
@@ -48,47 +57,64 @@ class Measured:
         return self.before.complete(before), self.after.complete(after)
 
 
-Files = Mapping[str, tuple[Path, Path]]
-"""By format: the original's file and the final model's."""
+def timings(spec: PruningSpec) -> tuple[Latency, ...]:
+    """What is timed in the end: what the spec lists, and what its target is about."""
+    listed = spec.evaluate.latency
+    rows = () if listed is None else (listed,)
+    target = spec.prune.target
+    if not isinstance(target, LatencyTarget) or (
+        listed is not None
+        and target.runtime in listed.runtimes
+        and target.batch_size in listed.batch_sizes
+    ):
+        return rows
+    more = {"runtimes": (target.runtime,), "batch_sizes": (target.batch_size,)}
+    return (*rows, (listed or Latency()).model_copy(update=more))
 
 
 def write_both(
     original: Any, final: Any, spec: PruningSpec, scratch: Path, measured: Measured, note: Note
 ) -> Files:
-    """Write and size both models in every format that is asked for or timed.
+    """Write and size both models in every format that is asked for or timed, and check ONNX files.
 
     Raises:
-        EngineRefusal: a format that was asked for cannot express the model.
+        EngineRefusal: a format that was asked for cannot express the model, or its file computes
+            something else.
     """
-    runtimes = spec.evaluate.latency.runtimes if spec.evaluate.latency else ()
-    timed: tuple[Export, ...] = ("litert",) if "litert" in runtimes else ()
+    runtimes = [runtime for asked in timings(spec) for runtime in asked.runtimes]
+    timed = [FILE_OF[runtime] for runtime in runtimes if runtime in FILE_OF]
+    target = spec.prune.target
+    sized = (target.export,) if isinstance(target, BytesTarget) else ()
     files: dict[str, tuple[Path, Path]] = {}
-    for export in dict.fromkeys((*ALWAYS, *spec.exports, *timed)):
+    for export in dict.fromkeys((*ALWAYS, *spec.exports, *timed, *sized)):
         try:
             files[export] = (
-                _sized(original, export, scratch / "before", measured.before),
-                _sized(final, export, scratch / "after", measured.after),
+                _written(original, export, scratch / "before", spec.seed),
+                _written(final, export, scratch / "after", spec.seed),
             )
         except EngineRefusal as refusal:
-            if export in spec.exports:
+            if export in (*ALWAYS, *spec.exports, *sized):
                 raise
-            note(f"Not measured on {export}: {refusal.detail}")
+            note(f"Not measured on {RUNTIME_OF[export]}: {refusal.detail}")
+            continue
+        for mine, file in zip((measured.before, measured.after), files[export], strict=True):
+            mine.size(export, file)
     return files
 
 
 def sized(state: State, model: Any, scratch: Path) -> State:
     """A state with the sizes of the model as a .keras file."""
-    figures = Figures()
-    _sized(model, "keras", scratch / "pruned", figures)
-    return figures.complete(state)
+    mine = Figures()
+    mine.size("keras", _written(model, "keras", scratch / "pruned", seed=0))
+    return mine.complete(state)
 
 
-def _sized(model: Any, export: Export, folder: Path, figures: Figures) -> Path:
+def _written(model: Any, export: Export, folder: Path, seed: int) -> Path:
     folder.mkdir(exist_ok=True)
-    path = formats.write(model, export, folder)
-    figures.bytes[export] = path.stat().st_size
-    figures.compressed_bytes[export] = compressed_bytes(path)
-    return path
+    file = formats.write(model, export, folder)
+    if export == "onnx":
+        ensure_agreement(model, file, seed=seed)
+    return file
 
 
 def time_both(
@@ -102,46 +128,22 @@ def time_both(
 ) -> None:
     """Time both models on each runtime at each batch size; what cannot be timed is noted."""
     for runtime in asked.runtimes:
-        if runtime == "litert" and "litert" not in files:
+        if runtime in FILE_OF and FILE_OF[runtime] not in files:
             continue
         try:
             for batch_size in asked.batch_sizes:
-                inputs = timing.probe(original, batch_size, seed)
-                calls = _calls(runtime, original, final, files, inputs)
-                seconds = timing.compare(*calls, asked.repeats)
-                _keep(measured, runtime, batch_size, seconds)
-        except (ValueError, RuntimeError) as error:
-            note(f"Not measured on {runtime}: {_first_sentence(error)}.")
+                pair = Pair(original, final, files)
+                seconds = time_pair(pair, runtime, batch_size, asked.repeats, seed)
+                before, after = figures(runtime, batch_size, seconds)
+                measured.before.latency.append(before)
+                measured.after.latency.append(after)
+        except (ValueError, RuntimeError, tf.errors.OpError) as error:
+            note(f"Not measured on {runtime}: {first_sentence(error)}.")
 
 
-def _keep(measured: Measured, runtime: Runtime, batch_size: int, seconds: timing.Seconds) -> None:
-    threads = 1 if runtime == "litert" else timing.cores()
-    before, after = (timing.figure(runtime, batch_size, threads, values) for values in seconds)
-    ratio, interval = timing.speed_up(*seconds)
-    measured.before.latency.append(before)
-    measured.after.latency.append(
-        after.model_copy(update={"speed_up": ratio, "speed_up_interval": interval})
-    )
-
-
-def _first_sentence(error: Exception) -> str:
+def first_sentence(error: Exception) -> str:
     """What a runtime said, without its advice on other platforms."""
     text = " ".join(str(error).split()) or type(error).__name__
     if "Select TensorFlow op" in text:
         return "the model needs TensorFlow operations that LiteRT alone does not have"
     return text.split(". ")[0][:300].rstrip(".")
-
-
-def _calls(
-    runtime: Runtime,
-    original: Any,
-    final: Any,
-    files: Files,
-    inputs: Mapping[str, Any],
-) -> tuple[timing.Call, timing.Call]:
-    match runtime:
-        case "keras":
-            return timing.keras_call(original, inputs), timing.keras_call(final, inputs)
-        case "litert":
-            first, second = files["litert"]
-            return timing.litert_call(first, inputs), timing.litert_call(second, inputs)

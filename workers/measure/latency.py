@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
+import onnxruntime as ort
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
@@ -26,21 +28,39 @@ BUDGET_SECONDS = 20.0
 """For one comparison; slow models are repeated less often, and the report says how often."""
 LEAST_REPEATS = 5
 INSTANCES = 3
-"""Interpreters of each LiteRT file, called in rotation: where in memory an interpreter happens to
-lie moves its speed by up to a quarter, in every call alike, which no interval would show."""
+"""Interpreters of each LiteRT file and sessions of each ONNX file, called in rotation: where in
+memory an interpreter happens to lie moves its speed by up to a quarter, in every call alike, which
+no interval would show."""
+SILENT = 4
+"""ONNX Runtime's log level that leaves out what it raises as well."""
 
 
 def probe(model: Any, batch_size: int, seed: int) -> dict[str, Array]:
-    """Random inputs by name, shaped for the model, of `batch_size` samples."""
+    """Random inputs by name, shaped for the model, of `batch_size` samples.
+
+    Normal numbers; whole numbers below the vocabulary where an Embedding reads them.
+    """
     random = np.random.default_rng(seed)
     inputs: dict[str, Array] = {}
     for name, tensor in zip(input_names(model), model.inputs, strict=True):
         shape = [batch_size, *(axis or FREE_AXIS for axis in tensor.shape[1:])]
-        if "int" in str(tensor.dtype):
-            inputs[name] = np.zeros(shape, str(tensor.dtype))
+        rows = _vocabulary(model, tensor)
+        if rows is not None or "int" in str(tensor.dtype) or tensor.dtype == "bool":
+            inputs[name] = random.integers(0, rows or 2, shape).astype(str(tensor.dtype))
         else:
             inputs[name] = random.standard_normal(shape).astype(str(tensor.dtype))
     return inputs
+
+
+def _vocabulary(model: Any, tensor: Any) -> int | None:
+    """Rows of the smallest Embedding in the layers that read an input, None without one."""
+    readers = [
+        layer
+        for layer in model._flatten_layers(include_self=False)
+        if any(each is tensor for node in layer._inbound_nodes for each in node.input_tensors)
+    ]
+    inner = [each for reader in readers for each in reader._flatten_layers()]
+    return min((e.input_dim for e in inner if isinstance(e, keras.layers.Embedding)), default=None)
 
 
 def keras_call(model: Any, inputs: Mapping[str, Array]) -> Call:
@@ -86,6 +106,41 @@ def _interpreter(file: Path, inputs: Mapping[str, Array], threads: int) -> Call:
     return call
 
 
+def onnxruntime_call(file: Path, inputs: Mapping[str, Array], threads: int = 1) -> Call:
+    """A call of an ONNX file, by one of several ONNX Runtime sessions in rotation.
+
+    Args:
+        file: as `workers.exports` writes it: named inputs in the model's order.
+        inputs: of `probe`.
+        threads: that one session may use.
+
+    Raises:
+        RuntimeError: ONNX Runtime cannot run the file with these inputs.
+    """
+    try:
+        sessions = [_session(file, inputs, threads) for _ in range(INSTANCES)]
+        sessions[0]()
+    except Exception as error:
+        # Its errors have no base class but Exception.
+        raise RuntimeError(str(error)) from error
+    calls = itertools.cycle(sessions)
+    return lambda: next(calls)()
+
+
+def _session(file: Path, inputs: Mapping[str, Array], threads: int) -> Call:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = SILENT
+    session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    wanted = zip(session.get_inputs(), inputs.values(), strict=True)
+    # By name; by place where two models are compared whose inputs have other names.
+    values = {each.name: inputs.get(each.name, placed) for each, placed in wanted}
+    outputs = [each.name for each in session.get_outputs()]
+    return lambda: session.run(outputs, values)
+
+
 def _match(detail: Mapping[str, Any], inputs: Mapping[str, Array]) -> Array:
     """The input that a LiteRT tensor stands for: by name, else by shape."""
     if len(inputs) == 1:
@@ -101,8 +156,13 @@ def _match(detail: Mapping[str, Any], inputs: Mapping[str, Array]) -> Array:
     )
 
 
-def compare(before: Call, after: Call, repeats: int) -> Seconds:
-    """Seconds of each call, [repeats] each, alternating which goes first."""
+def compare(
+    before: Call, after: Call, repeats: int, budget_seconds: float = BUDGET_SECONDS
+) -> Seconds:
+    """Seconds of each call, [repeats] each, alternating which goes first.
+
+    Repeats less often where `budget_seconds` are spent before.
+    """
     for _ in range(WARM_UP_CALLS):
         before()
         after()
@@ -113,20 +173,25 @@ def compare(before: Call, after: Call, repeats: int) -> Seconds:
             begun = time.perf_counter()
             (before, after)[which]()
             seconds[which].append(time.perf_counter() - begun)
-        if turn + 1 >= LEAST_REPEATS and time.perf_counter() - started > BUDGET_SECONDS:
+        if turn + 1 >= LEAST_REPEATS and time.perf_counter() - started > budget_seconds:
             break
     return np.asarray(seconds[0]), np.asarray(seconds[1])
 
 
 def speed_up(before: Array, after: Array) -> tuple[float, tuple[float, float]]:
-    """Median ratio of paired calls, with its 95 % interval by order statistics.
+    """Median ratio of paired calls, with its 95 % interval."""
+    return median(before / after)
+
+
+def median(values: Array) -> tuple[float, tuple[float, float]]:
+    """The median of independent values, with its 95 % interval by order statistics.
 
     The k-th and (n-k+1)-th of n sorted values enclose the median with a confidence that the
     binomial distribution gives; k is approximated by n/2 - 0.98 sqrt(n). [Conover 1999, 3.2]
     """
-    ratios = np.sort(before / after)
-    low = max(int(np.floor(len(ratios) / 2 - 0.98 * np.sqrt(len(ratios)))), 0)
-    return float(np.median(ratios)), (float(ratios[low]), float(ratios[-1 - low]))
+    ordered = np.sort(values)
+    low = max(int(np.floor(len(ordered) / 2 - 0.98 * np.sqrt(len(ordered)))), 0)
+    return float(np.median(ordered)), (float(ordered[low]), float(ordered[-1 - low]))
 
 
 def figure(runtime: str, batch_size: int, threads: int, seconds: Array) -> LatencyValue:

@@ -1,6 +1,6 @@
 """The verdict: figures put into words, the disappointing ones too."""
 
-from app.domain.metrics import LatencyValue, Metrics, MetricValue, State
+from app.domain.metrics import LatencyValue, Metrics, MetricValue, State, TargetFigure
 from app.domain.spec import (
     BlockGranularity,
     Granularity,
@@ -12,10 +12,12 @@ from app.domain.spec import (
 
 NOTICEABLE = 1.05
 """Ratios below this are no news."""
+SEARCHED = ("bytes", "latency")
+"""Targets whose cut is found by measuring."""
 
 
 def verdict(metrics: Metrics, spec: PruningSpec) -> tuple[str, ...]:
-    """Sentences: size, speed, quality."""
+    """Sentences: size, speed, quality, and the target where there is something to say of it."""
     before, after = metrics.before, metrics.after
     untouched = (
         metrics.pruned.parameters == before.parameters
@@ -24,12 +26,12 @@ def verdict(metrics: Metrics, spec: PruningSpec) -> tuple[str, ...]:
     return tuple(
         sentence
         for sentence in (
-            f"NOTHING WAS REMOVED: {_too_little(spec.prune.granularity)}; the notes of the "
-            "layers say why."
+            _untouched(metrics.target, spec.prune.granularity)
             if untouched
             else _size(before, after, spec.prune),
             _speed(metrics, spec.prune),
             _quality(metrics),
+            "" if metrics.target is None else _target(metrics.target),
         )
         if sentence
     )
@@ -46,6 +48,30 @@ def _too_little(granularity: Granularity) -> str:
         case _:
             piece, whole = "unit", "layer"
     return f"the target asks for less than one {piece} of any {whole} that may lose some"
+
+
+def _untouched(target: TargetFigure | None, granularity: Granularity) -> str:
+    if target is not None and target.kind in SEARCHED and target.met:
+        return f"NOTHING WAS REMOVED: the target is met as it is; {target.note}."
+    return f"NOTHING WAS REMOVED: {_too_little(granularity)}; the notes of the layers say why."
+
+
+def _target(target: TargetFigure) -> str:
+    """Missed and why, or more removed than asked and why; else what a search has reached."""
+    # A share to remove is a least, everything else a most.
+    bound = "at least" if target.kind == "fraction" else "at most"
+    asked, achieved = (_amount(target, value) for value in (target.asked, target.achieved))
+    said = f"{bound} {asked} {target.unit} asked, {achieved} achieved"
+    why = f": {target.note}" if target.note else ""
+    if not target.met:
+        return f"TARGET MISSED ({said}){why}."
+    if not target.within:
+        return f"The target is met with room to spare ({said}){why}."
+    return f"The target is met ({said})." if target.kind in SEARCHED else ""
+
+
+def _amount(target: TargetFigure, value: float) -> str:
+    return f"{value:,.0f}" if target.kind == "bytes" else f"{value:.4g}"
 
 
 def _size(before: State, after: State, prune: Prune) -> str:

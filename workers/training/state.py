@@ -11,8 +11,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.base import Record
 from app.domain.metrics import EpochFigure, EqualityFigure, State
 from workers.engine import Progress
+from workers.search.resolve import Resolved
+from workers.search.tally import Tally
 
 Array = NDArray[Any]
 
@@ -40,6 +43,10 @@ class JobState:
     history: list[EpochFigure] = field(default_factory=list)
     cut_notes: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    resolved: Resolved | None = None
+    """What the search for a bytes or latency target found."""
+    tally: Tally = field(default_factory=Tally)
+    """Weights or units removed so far."""
 
 
 def save(state: JobState, path: Path) -> None:
@@ -59,6 +66,8 @@ def save(state: JobState, path: Path) -> None:
         "history": [figure.model_dump() for figure in state.history],
         "cut_notes": state.cut_notes,
         "seconds": state.seconds,
+        "resolved": _dump(state.resolved),
+        "tally": _dump(state.tally),
     }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         archive.write(model, "model.keras")
@@ -96,10 +105,12 @@ def restore(path: Path, scratch: Path) -> JobState:
         history=[EpochFigure.model_validate(figure) for figure in meta["history"]],
         cut_notes=meta["cut_notes"],
         seconds=meta["seconds"],
+        resolved=Resolved.model_validate(meta["resolved"]) if meta["resolved"] else None,
+        tally=Tally.model_validate(meta["tally"]),
     )
 
 
-def _dump(record: State | EqualityFigure | None) -> dict[str, Any] | None:
+def _dump(record: Record | None) -> dict[str, Any] | None:
     return record.model_dump(mode="json") if record else None
 
 

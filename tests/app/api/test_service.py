@@ -146,7 +146,8 @@ def test_a_refused_body_has_a_request_id_too(api: Api) -> None:
 def test_the_api_loads_neither_keras_nor_tensorflow_nor_workers() -> None:
     code = (
         "import sys, app.main, app.cli, app.api.context; app.main.create_app();"
-        "heavy = ('keras', 'tensorflow', 'workers', 'ai_edge_litert', 'jax', 'torch');"
+        "heavy = ('keras', 'tensorflow', 'workers', 'ai_edge_litert', 'jax', 'torch',"
+        " 'onnx', 'onnxruntime', 'tf2onnx');"
         "print([name for name in sys.modules if name.split('.')[0] in heavy])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -71,7 +71,7 @@ ACCEPTED = {
     "iterative": with_(schedule={"kind": "iterative", "steps": 100}),
     "polynomial": with_(schedule={"kind": "polynomial", "steps": 3, "power": 1}),
     "largest seed": with_(seed=2**32 - 1),
-    "all exports": with_(exports=["keras", "h5", "litert"]),
+    "all exports": with_(exports=["keras", "h5", "litert", "onnx"]),
 }
 
 

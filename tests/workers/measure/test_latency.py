@@ -13,6 +13,7 @@ from workers.measure.latency import (
     figure,
     keras_call,
     litert_call,
+    onnxruntime_call,
     probe,
     speed_up,
 )
@@ -52,5 +53,22 @@ def test_runtimes_compute_the_model(tmp_path: Path, batch_size: int) -> None:
     expected = model.predict(list(inputs.values()), verbose=0)
     (by_keras,) = keras_call(model, inputs)()
     (by_litert,) = litert_call(write(model, "litert", tmp_path), inputs)()
+    (by_onnxruntime,) = onnxruntime_call(write(model, "onnx", tmp_path), inputs)()
     np.testing.assert_allclose(by_keras, expected, atol=1e-6)
     np.testing.assert_allclose(by_litert, expected, atol=1e-5)
+    np.testing.assert_allclose(by_onnxruntime, expected, atol=1e-5)
+
+
+def test_probes_are_words_where_an_embedding_reads_them() -> None:
+    words, facts = keras.Input((50,), name="words"), keras.Input((2,), name="facts")
+    text = keras.layers.Flatten()(keras.layers.Embedding(7, 2)(words))
+    found = probe(keras.Model([words, facts], keras.layers.Concatenate()([text, facts])), 4, seed=0)
+    assert set(np.unique(found["words"])) == set(range(7))
+    assert not np.array_equal(found["facts"], np.round(found["facts"]))
+    np.testing.assert_array_equal(found["words"].shape, (4, 50))
+
+
+def test_what_onnx_runtime_says_is_one_kind_of_error(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(RuntimeError, match="INVALID_PROTOBUF"):
+        onnxruntime_call(tmp_path / "model.onnx", {})

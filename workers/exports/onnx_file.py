@@ -1,0 +1,161 @@
+"""A Keras model as an ONNX file, by tf2onnx.
+
+Keras' own `model.export(format="onnx")` refuses models that were never called, writes files that no
+runtime opens where an operation is not supported, and takes captured constants (Normalization) for
+inputs. So the graph is traced and frozen here, and handed to tf2onnx as it is.
+"""
+
+import copy
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+from tf2onnx import optimizer, tf_loader, tfonnx, utils
+
+from workers.names import input_names, output_names
+
+OPSET = 17
+"""ONNX Runtime reads it since 2022. From 18 on, tf2onnx no longer recognises global pooling, and
+leaves means between transposes."""
+LARGEST_BYTES = 2**31 - 2**20
+"""Protocol buffers hold at most 2 GiB; a little is left for the graph."""
+
+
+def write_onnx(model: Any, path: Path) -> None:
+    """Write a model for inference: opset 17, layers' names for inputs and outputs, any batch size.
+
+    Layouts are as in Keras (images are NHWC); tf2onnx moves its transposes to where they cancel.
+
+    Raises:
+        ValueError: the weights are too large for one file, or an operation has no ONNX counterpart.
+    """
+    size = sum(int(np.prod(w.shape)) * np.dtype(w.dtype).itemsize for w in model.weights)
+    if size > LARGEST_BYTES:
+        raise ValueError(f"an ONNX file holds at most 2 GiB; the weights have {size} bytes")
+    with _quiet():
+        onnx.save(_converted(model), str(path))
+
+
+def _converted(model: Any) -> Any:
+    frozen = convert_variables_to_constants_v2(
+        _traced(model), lower_control_flow=False, aggressive_inlining=True
+    )
+    inputs = [tensor.name for tensor in frozen.inputs]
+    outputs = [tensor.name for tensor in frozen.outputs]
+    named = dict(zip(inputs, input_names(model), strict=True)) | dict(
+        zip(outputs, _distinct(output_names(model)), strict=True)
+    )
+    definition = frozen.graph.as_graph_def(add_shapes=True)
+    with tf.Graph().as_default():
+        tf.import_graph_def(definition, name="")
+        # Folds constants, batch normalisation among them, and inlines functions.
+        definition = tf_loader.tf_optimize(inputs, outputs, definition)
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(definition, name="")
+        converted = tfonnx.process_tf_graph(
+            graph,
+            opset=OPSET,
+            input_names=inputs,
+            output_names=outputs,
+            tensors_to_rename=named,
+            custom_op_handlers={"Erfc": (_erfc, [])},
+            continue_on_error=False,
+        )
+    proto = _optimised(converted).make_model(model.name, graph_name=model.name)
+    _name_batch_axes(proto)
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def _traced(model: Any) -> Any:
+    """The model's inference as a concrete function of its inputs, in the model's order."""
+    structure = getattr(model, "_inputs_struct", None)
+
+    def infer(*inputs: Any) -> list[Any]:
+        fed = inputs[0] if structure is None else keras.tree.pack_sequence_as(structure, inputs)
+        outputs = keras.tree.flatten(model(fed, training=False))
+        # An identity each: a tensor that is put out twice needs two names.
+        return [tf.identity(output) for output in outputs]
+
+    signature = [
+        tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, name=f"input_{number}")
+        for number, tensor in enumerate(model.inputs)
+    ]
+    eager = tf.config.functions_run_eagerly()
+    # Traces through functions inside layers: Keras compiles grouped convolutions with XLA, which
+    # would stay a call that ONNX does not know.
+    tf.config.run_functions_eagerly(True)
+    try:
+        return tf.function(infer, autograph=False).get_concrete_function(*signature)
+    finally:
+        tf.config.run_functions_eagerly(eager)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names without repetition: a second `a` becomes `a_1`."""
+    found: list[str] = []
+    for name in names:
+        unique, count = name, 0
+        while unique in found:
+            count += 1
+            unique = f"{name}_{count}"
+        found.append(unique)
+    return found
+
+
+def _erfc(context: Any, node: Any, name: str, _: list[Any]) -> None:
+    """1 - erf(x) for TensorFlow's Erfc, on which exact GELU rests and which ONNX lacks."""
+    (x,), (output,) = node.input, node.output
+    dtype, shape = context.get_dtype(output), context.get_shape(output)
+    one = np.ones((), utils.map_onnx_to_numpy_type(dtype))
+    context.remove_node(name)
+    erf = context.make_node("Erf", [x], dtypes=[dtype], shapes=[shape])
+    context.make_node(
+        "Sub",
+        [context.make_const(utils.make_name("one"), one).output[0], erf.output[0]],
+        outputs=[output],
+        name=name,
+        dtypes=[dtype],
+        shapes=[shape],
+    )
+
+
+def _optimised(graph: Any) -> Any:
+    """The graph after tf2onnx's passes (transposes that cancel, constants, identities).
+
+    By default tf2onnx copies all weights before each of some 30 passes, to take back one that
+    fails; here once.
+    """
+    spare = copy.deepcopy(graph)
+    try:
+        return optimizer.optimize_graph(graph, catch_errors=False)
+    except Exception:  # noqa: BLE001  whatever a pass trips over, the graph is right without it
+        return optimizer.optimize_graph(spare, catch_errors=True)
+
+
+def _name_batch_axes(proto: Any) -> None:
+    for value in (*proto.graph.input, *proto.graph.output):
+        axes = value.type.tensor_type.shape.dim
+        if axes and not axes[0].HasField("dim_value"):
+            axes[0].dim_param = "batch"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the log lines of tf2onnx and TensorFlow: what matters is raised."""
+    levels = {logging.getLogger("tf2onnx"): logging.CRITICAL, tf.get_logger(): logging.ERROR}
+    before = {logger: logger.level for logger in levels}
+    try:
+        for logger, level in levels.items():
+            logger.setLevel(level)
+        yield
+    finally:
+        for logger, level in before.items():
+            logger.setLevel(level)
