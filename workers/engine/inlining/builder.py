@@ -1,6 +1,7 @@
 """A model built anew, call by call, of stock layers where those of KerasHub stood."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,18 +10,12 @@ import numpy as np
 
 from workers.engine import graph
 from workers.engine.inlining.names import Names, part, snake
-from workers.engine.inlining.trace import CannotInline, Lengths, Trace, trace
+from workers.engine.inlining.trace import CannotInline, Lengths, Trace, is_hub, table_of, trace
 
 Named = Callable[[Any], str]
 """What the twin of a layer or operation is to be called."""
 Expansion = Callable[["Builder", Any, str, list[Any], dict[str, Any]], Any]
 """A layer's call by stock layers: given the builder, layer, name and arguments; the outputs."""
-
-
-def is_hub(layer: Any) -> bool:
-    """Whether a layer's or function's code comes with KerasHub."""
-    kind = layer if inspect.isfunction(layer) else type(layer)
-    return str(kind.__module__).split(".")[0] == "keras_hub"
 
 
 def holds_hub(model: Any) -> bool:
@@ -90,7 +85,9 @@ class Builder:
         for node in nodes:
             args, kwargs = _arguments(node, known)
             operation = node.operation
-            if isinstance(operation, keras.layers.Layer):
+            if table_of(node) is not None:
+                result = self._looked_up(table_of(node), named(operation), args, kwargs)
+            elif isinstance(operation, keras.layers.Layer):
                 result = self.call(operation, named(operation), args, kwargs)
             else:
                 result = self._operate(operation, named(operation), args, kwargs, lengths)
@@ -102,6 +99,8 @@ class Builder:
         """A layer's outputs in the new graph: by stock layers, if that can be had."""
         if graph.is_graph(layer):
             return self._nested(layer, path, args, kwargs)
+        if type(layer) is keras.layers.Identity:
+            return args[0]
         if not is_hub(layer):
             return self._stock_call(layer, path, args, kwargs)
         try:
@@ -110,11 +109,16 @@ class Builder:
                 return expansion(self, layer, path, args, kwargs)
             return self._traced(layer, path, args, kwargs)
         except CannotInline as reason:
-            self.stays[path] = f"{type(layer).__name__} of KerasHub stays as it is: {reason}"
-            return self.stock(layer, path)(*args, **kwargs)
+            said = f"{type(layer).__name__} of KerasHub stays as it is: {reason}"
+            try:
+                result = self.stock(layer, path)(*args, **kwargs)
+            except Exception as error:
+                raise CannotInline(f"{said}; and it cannot be made from its config") from error
+            self.stays[path] = said
+            return result
 
     def _traced(self, layer: Any, path: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        inner = [each for each in layer._flatten_layers(include_self=False)]
+        inner = list(layer._flatten_layers(include_self=False))
         held = {id(v) for each in inner for v in each.weights}
         own = [v.name for v in layer.weights if id(v) not in held]
         if own:
@@ -132,10 +136,13 @@ class Builder:
         saved = (dict(self._twins), len(self._pairs), len(self._variables), dict(self.stays))
         try:
             return self.emit(found, lambda each: f"{path}_{part(each, layer)}")
-        except CannotInline:
+        except Exception as error:
             self._twins, self.stays = saved[0], saved[3]
             del self._pairs[saved[1] :], self._variables[saved[2] :]
-            raise
+            if isinstance(error, CannotInline):
+                raise
+            words = " ".join(str(error).split())[:160]
+            raise CannotInline(f"its calls cannot be made again ({words})") from error
 
     def emit(self, found: Trace, named: Named) -> Any:
         """What a trace wrote down, in the new graph."""
@@ -186,11 +193,25 @@ class Builder:
         lengths: Lengths | None,
     ) -> Any:
         config = operation.get_config()
-        if lengths is not None and lengths.within([config, args, kwargs]):
+        unknown = None in getattr(operation, "newshape", ())
+        if lengths is not None and (unknown or lengths.within([config, args, kwargs])):
             return self._of_unknown_length(operation, path, args, kwargs, lengths)
         twin = type(operation).from_config(config)
         twin.name = self._names.take(path)
         return twin(*args, **kwargs)
+
+    def _looked_up(self, table: Any, path: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Rows of a weight, as an Embedding."""
+        rows, dimensions = (int(size) for size in table.shape)
+
+        def make(name: str) -> Any:
+            return keras.layers.Embedding(rows, dimensions, dtype=table.dtype, name=name)
+
+        twin = self.fresh(table, "table", make, f"{path.rpartition('_')[0]}_{table.name}")
+        found = twin([*args, *kwargs.values()][1])
+        self.weight(table, twin.embeddings)
+        twin.trainable = table.trainable
+        return found
 
     def _of_unknown_length(
         self,
@@ -202,15 +223,14 @@ class Builder:
     ) -> Any:
         kind = type(operation).__name__
         if kind == "Reshape":
-            first, *rest = (int(size) for size in operation.newshape)
-            rest = [-1 if lengths.of(size) else size for size in rest]
-            if first == lengths.batch and rest.count(-1) <= 1:
-                layer = keras.layers.Reshape(rest, name=self._names.take(path))
-                return layer(args[0])
-            if lengths.of(first) and -1 not in rest:
-                twin = type(operation)((-1, *rest))
+            given = operation.newshape
+            sizes = [-1 if size is None or lengths.of(size) else int(size) for size in given]
+            if sizes.count(-1) == 1:
+                twin = type(operation)(tuple(sizes))
                 twin.name = self._names.take(path)
                 return twin(args[0])
+            if given[0] in (None, lengths.batch) and sizes.count(-1) == 2:
+                return keras.layers.Reshape(sizes[1:], name=self._names.take(path))(args[0])
         if kind == "BroadcastTo" and _broadcasts(args[0].shape, operation.shape, lengths):
             return args[0]  # What reads it broadcasts it again.
         raise CannotInline(f"its {kind} needs a length that is not known")
@@ -220,7 +240,7 @@ class Builder:
 
         They are derived from the input of the model that the tensor comes from first.
         """
-        source = _source(tensor)
+        source = _source(tensor, length is None)
         key = (id(source), length)
         if key not in self._counted:
             ops = keras.ops
@@ -275,9 +295,7 @@ def _arguments(node: Any, known: dict[int, Any]) -> tuple[list[Any], dict[str, A
     hung = {id(getattr(tensor, "_keras_mask", None)) for tensor in node.input_tensors}
     for name, value in node.arguments.kwargs.items():
         own = [id(tensor) for tensor in keras.tree.flatten(value)]
-        if name == "training" and value is None:
-            del kwargs[name]
-        elif name == "mask" and value is not None and set(own) <= hung:
+        if (value is None and name in ("training", "mask")) or (name == "mask" and set(own) <= hung):
             del kwargs[name]
     return list(args), dict(kwargs)
 
@@ -308,11 +326,17 @@ def _broadcasts(before: Sequence[Any], after: Sequence[int], lengths: Lengths) -
     )
 
 
-def _source(tensor: Any) -> Any:
+MOVES = re.compile("Conv|Pool|Pad|Crop|Sampling|Reshape|Permute|Transpose|Item|Concat|Slice|Resiz")
+"""Classes that may change how many positions there are."""
+
+
+def _source(tensor: Any, same_length: bool) -> Any:
     """The model's input that a tensor comes from, by the first input of each call."""
     while True:
         operation, number, _ = tensor._keras_history
         node = operation._inbound_nodes[number]
         if not node.input_tensors:
             return tensor
+        if same_length and MOVES.search(type(operation).__name__):
+            raise CannotInline("the length of its input is not that of the model's input")
         tensor = node.input_tensors[0]

@@ -10,7 +10,10 @@ from types import MappingProxyType
 from typing import Any
 
 import keras
+import numpy as np
+from keras.src.applications.convnext import LayerScale
 
+from workers.engine import graph
 from workers.engine.inlining.builder import Builder, Expansion
 from workers.engine.inlining.trace import CannotInline
 
@@ -58,19 +61,8 @@ def position_embedding(
 
 
 def _positioned(builder: Builder, layer: Any, path: str, x: Any) -> Any:
-    table = layer.position_embeddings
-    rows, dimensions = (int(size) for size in table.shape)
-    embedding = builder.fresh(
-        layer,
-        "table",
-        lambda name: layers.Embedding(rows, dimensions, dtype=layer.dtype_policy, name=name),
-        path,
-    )
     positions = builder.positions(x, x.shape[1])
-    found = embedding(positions)
-    builder.weight(table, embedding.embeddings)
-    embedding.trainable = layer.trainable
-    return found
+    return _rows(builder, layer, path, layer.position_embeddings, positions)
 
 
 def token_and_position(
@@ -108,56 +100,118 @@ def root_mean_square(offset: float, variable: str) -> Expansion:
     return expand
 
 
+def gemma_norm(
+    builder: Builder, layer: Any, path: str, args: list[Any], kwargs: dict[str, Any]
+) -> Any:
+    """Gemma stores the scale less one; another class of the same name does not."""
+    if ".models.gemma." not in type(layer).__module__:
+        raise CannotInline("it has weights of its own")
+    return root_mean_square(1.0, "scale")(builder, layer, path, args, kwargs)
+
+
+def layer_scale(
+    builder: Builder, layer: Any, path: str, args: list[Any], kwargs: dict[str, Any]
+) -> Any:
+    """One factor per channel."""
+    size = int(layer.lambda1.shape[0])
+    twin = builder.fresh(layer, "scale", lambda name: LayerScale(1.0, size, name=name), path)
+    found = twin(args[0])
+    builder.weight(layer.lambda1, twin.gamma)
+    twin.trainable = layer.trainable
+    return found
+
+
 def drop_path(
     builder: Builder, layer: Any, path: str, args: list[Any], kwargs: dict[str, Any]
 ) -> Any:
     """Whole samples are dropped while training, and the others scaled up: Dropout by samples."""
-    x = args[0]
-    noise = (None, *[1] * (len(x.shape) - 1))
-    rate = float(getattr(layer, "rate", getattr(layer, "drop_prob", 0.0)))
+    x, rate = args[0], float(layer.rate)
     if rate == 0.0:
         return x
-    make = builder.fresh(
-        layer, "drop", lambda name: layers.Dropout(rate, noise_shape=noise, name=name), path
-    )
-    return make(x)
+    if type(layer).__name__ != "DropPath":
+        raise CannotInline("it drops paths in a way of its own")
+    noise = (None, *[1] * (len(x.shape) - 1))
+
+    def make(name: str) -> Any:
+        return layers.Dropout(rate, noise_shape=noise, name=name)
+
+    return builder.fresh(layer, "drop", make, path)(x)
 
 
-def vit_embedding(
+def whisper_attention(
     builder: Builder, layer: Any, path: str, args: list[Any], kwargs: dict[str, Any]
 ) -> Any:
-    """A convolution's patches in a row, behind a class token, plus a row per position."""
-    x = builder.call(layer.patch_embedding, f"{path}_patch_embedding", args, kwargs)
-    if layer.data_format == "channels_first":
-        x = layers.Permute((2, 3, 1))(x)
-    flat = builder.fresh(
-        layer,
-        "patches",
-        lambda name: layers.Reshape((layer.num_patches, layer.hidden_dim), name=name),
-        f"{path}_patches",
-    )
-    x = flat(x)
-    if layer.use_class_token:
-        token = builder.fresh(
-            layer,
-            "token",
-            lambda name: layers.Embedding(
-                1, layer.hidden_dim, dtype=layer.dtype_policy, name=name
-            ),
-            f"{path}_class_token",
-        )
-        first = token(builder.positions(x, 1))
-        builder.weight(layer.class_token, token.embeddings)
-        token.trainable = layer.trainable
-        join = layers.Concatenate(axis=1, name=f"{path}_concatenate")
-        x = join([first, x])
-    places = builder.call(
-        layer.position_embedding,
-        f"{path}_position_embedding",
-        [builder.positions(x, layer.num_positions)],
-        {},
-    )
-    return layers.Add(name=f"{path}_add")([x, places])
+    """Keys have no bias. With one, scores would shift alike for all keys, which softmax ignores:
+    Keras' own layer with a bias of zeros computes the same.
+    """
+    given = _bound(layer, args, kwargs, {"query", "value", "key", "attention_mask"})
+
+    def make(name: str) -> Any:
+        config = layer.get_config() | {"name": name}
+        return layers.MultiHeadAttention.from_config(config)
+
+    twin = builder.fresh(layer, "attention", make, path)
+    found = twin(**{name: value for name, value in given.items() if value is not None})
+    for role in ("query", "key", "value", "output"):
+        mine, other = (getattr(each, f"_{role}_dense") for each in (layer, twin))
+        for source, target in zip(mine.weights, other.weights[: len(mine.weights)], strict=True):
+            builder.weight(source, target)
+    twin.trainable = layer.trainable
+    return found
+
+
+def patches(tokens: tuple[str, ...] = ()) -> Expansion:
+    """A convolution's patches in a row, behind learnt tokens, plus a row per position."""
+
+    def expand(
+        builder: Builder, layer: Any, path: str, args: list[Any], kwargs: dict[str, Any]
+    ) -> Any:
+        if getattr(layer, "use_mask_token", False):
+            raise CannotInline("it has a mask token")
+        images = _bound(layer, args, kwargs, {"inputs"})["inputs"]
+        x = builder.call(layer.patch_embedding, f"{path}_patch_embedding", [images], {})
+        if layer.data_format == "channels_first":
+            x = layers.Permute((2, 3, 1), name=f"{path}_permute")(x)
+        _, height, width, size = x.shape
+        x = layers.Reshape((height * width, size), name=f"{path}_patches")(x)
+        held = [getattr(layer, name) for name in tokens if getattr(layer, f"use_{name}", True)]
+        rows = [
+            _rows(builder, layer, f"{path}_{token.name}", token, builder.positions(x, 1))
+            for token in held
+        ]
+        if rows:
+            x = layers.Concatenate(axis=1, name=f"{path}_concatenate")([*rows, x])
+        x = layers.Add(name=f"{path}_add")([x, _places(builder, layer, path, x)])
+        dropout = getattr(layer, "dropout", None)
+        return x if dropout is None else builder.call(dropout, f"{path}_dropout", [x], {})
+
+    return expand
+
+
+def _rows(builder: Builder, layer: Any, path: str, table: Any, positions: Any) -> Any:
+    """Rows of a variable (…, rows, dimensions) as an Embedding."""
+    dimensions = int(table.shape[-1])
+    rows = int(np.prod(table.shape)) // dimensions
+
+    def make(name: str) -> Any:
+        return layers.Embedding(rows, dimensions, dtype=layer.dtype_policy, name=name)
+
+    twin = builder.fresh(table, "rows", make, path)
+    found = twin(positions)
+    builder.weight(table, twin.embeddings)
+    twin.trainable = layer.trainable
+    return found
+
+
+def _places(builder: Builder, layer: Any, path: str, x: Any) -> Any:
+    held, name = layer.position_embedding, f"{path}_position_embedding"
+    positions = builder.positions(x, x.shape[1])
+    if isinstance(held, keras.Variable):
+        return _rows(builder, layer, name, held, positions)
+    given = np.ravel(graph.values(layer.position_ids))
+    if not np.array_equal(given, np.arange(x.shape[1])):
+        raise CannotInline("its position_ids are not 0, 1, …")
+    return builder.call(held, name, [positions], {})
 
 
 EXPANSIONS: Mapping[str, Expansion] = MappingProxyType(
@@ -173,7 +227,13 @@ EXPANSIONS: Mapping[str, Expansion] = MappingProxyType(
         "T5LayerNorm": root_mean_square(0.0, "weight"),
         "DropPath": drop_path,
         "DINOV2DropPath": drop_path,
-        "ViTPatchingAndEmbedding": vit_embedding,
+        "DINOV2LayerScale": layer_scale,
+        "RMSNormalization": gemma_norm,
+        "WhisperCachedMultiHeadAttention": whisper_attention,
+        "ViTPatchingAndEmbedding": patches(("class_token",)),
+        "DeiTEmbeddings": patches(("class_token", "distillation_token")),
+        "CLIPVisionEmbedding": patches(("class_embedding",)),
+        "SigLIPVisionEmbedding": patches(),
     }
 )
 """By the name of the class, for layers whose code comes with KerasHub."""

@@ -1,7 +1,10 @@
 """Names for layers that come out of others: the same in every process."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
+
+import keras
 
 
 def part(layer: Any, holder: Any) -> str:
@@ -10,17 +13,31 @@ def part(layer: Any, holder: Any) -> str:
     Its own name, if somebody gave it one; else the attribute that holds it. Names that Keras gives
     carry a counter of the process, and are not used.
     """
-    kind = snake(type(layer).__name__)
-    if not re.fullmatch(rf"{re.escape(kind)}(_\d+)?", layer.name):
-        return str(layer.name).replace("/", "_")
-    for name, value in vars(holder).items() if holder is not None else ():
+    for place, value in _held(holder):
         if value is layer:
-            return name.strip("_")
-        if isinstance(value, list | tuple):
-            for number, each in enumerate(value):
-                if each is layer:
-                    return f"{name.strip('_')}_{number}"
-    return kind
+            return _own(layer) or place
+    for place, value in _held(holder):
+        if any(each is layer for each in value._flatten_layers()):
+            return f"{_own(value) or place}_{part(layer, value)}"
+    return _own(layer) or snake(type(layer).__name__)
+
+
+def _own(layer: Any) -> str | None:
+    kind = snake(type(layer).__name__)
+    if re.fullmatch(rf"{re.escape(kind)}(_\d+)?", layer.name):
+        return None
+    return str(layer.name).replace("/", "_")
+
+
+def _held(holder: Any) -> Iterator[tuple[str, Any]]:
+    """The layers that are attributes of a layer, or in lists among them."""
+    for name, value in vars(holder).items():
+        if name == "_layers":
+            continue
+        several = isinstance(value, list | tuple)
+        for number, each in enumerate(value if several else [value]):
+            if isinstance(each, keras.layers.Layer):
+                yield f"{name.strip('_')}_{number}" if several else name.strip("_"), each
 
 
 def snake(name: str) -> str:

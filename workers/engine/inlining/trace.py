@@ -5,17 +5,30 @@ numbers that divide no size of the layer, so that a length in a recorded setting
 Only code of Keras and KerasHub is ever called like this.
 """
 
+import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend import compute_output_spec
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
+GIVE_NONE = frozenset({"DeiTEncoderBlock", "GPTNeoXAttention", "T5MultiHeadAttention"})
+"""Classes of KerasHub whose outputs hold a None (an empty cache)."""
 PRIMES = (101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167, 173, 179)
 CONSTANT = 4096
 """Entries of the largest array that may be written into a model's settings."""
+
+
+def is_hub(layer: Any) -> bool:
+    """Whether a layer's or function's code comes with KerasHub."""
+    kind = layer if inspect.isfunction(layer) else type(layer)
+    return str(kind.__module__).split(".")[0] == "keras_hub"
 
 
 class CannotInline(Exception):
@@ -93,15 +106,18 @@ def trace(
 
     args, kwargs = keras.tree.map_structure(stand_in, (list(args), dict(kwargs)))
     asked: list[Any] = []
-    with _forgotten(layer), _symbolic_arange(lengths, asked):
+    with _forgotten(layer), _by_their_code(layer), _unknown_lengths(lengths, asked):
         try:
-            outputs = call(*args, **kwargs)
+            with warnings.catch_warnings(action="ignore"):
+                outputs = call(*args, **kwargs)
+        except CannotInline:
+            raise
         except Exception as error:
             words = " ".join(str(error).split())[:160]
             raise CannotInline(f"its code does not take symbolic tensors ({words})") from error
         nodes = _nodes(outputs, {*given, *(id(t) for t in asked)})
         for node in nodes:
-            _check_constants(layer, node)
+            _check_constants(layer, node, lengths)
     return Trace(nodes, outputs, given, asked[0] if asked else None, lengths)
 
 
@@ -124,7 +140,7 @@ def _shape(shape: Sequence[int | None], lengths: Lengths) -> tuple[int, ...]:
 @contextmanager
 def _forgotten(layer: Any) -> Iterator[None]:
     """Calls made meanwhile leave no mark on the layers that are called."""
-    inner = list(layer._flatten_layers()) if hasattr(layer, "_flatten_layers") else []
+    inner = _inner(layer)
     counts = [len(each._inbound_nodes) for each in inner]
     try:
         yield
@@ -134,23 +150,66 @@ def _forgotten(layer: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _symbolic_arange(lengths: Lengths, asked: list[Any]) -> Iterator[None]:
-    """Let `ops.arange(length)` give a placeholder where the length is unknown."""
-    original = keras.ops.arange
+def _by_their_code(layer: Any) -> Iterator[None]:
+    """Let layers of KerasHub inside this one take and give whatever their code does.
 
-    def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Any:
+    Shapes of their outputs are derived from their code: what they inherit from a stock layer may
+    not hold for them. Those that give None among their outputs, which Keras does not record, are
+    left out of the record: what they call appears in their place.
+    """
+    shaped = [each for each in _inner(layer) if is_hub(each) and each is not layer]
+    kinds = {type(each) for each in shaped if type(each).__name__ in GIVE_NONE}
+    originals = {kind: kind.__dict__.get("__call__") for kind in kinds}
+    for each in shaped:
+        each.__dict__["compute_output_spec"] = partial(compute_output_spec, each.call)
+    for kind in kinds:
+        kind.__call__ = _straight
+    try:
+        yield
+    finally:
+        for each in shaped:
+            del each.__dict__["compute_output_spec"]
+        for kind, original in originals.items():
+            if original is None:
+                del kind.__call__
+            else:
+                kind.__call__ = original
+
+
+def _straight(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    return layer.call(*args, **kwargs)
+
+
+def _inner(layer: Any) -> list[Any]:
+    return list(layer._flatten_layers()) if hasattr(layer, "_flatten_layers") else []
+
+
+@contextmanager
+def _unknown_lengths(lengths: Lengths, asked: list[Any]) -> Iterator[None]:
+    """Let `ops.arange(length)` give a placeholder, and `ops.zeros` a zero, of unknown length."""
+    arange, zeros = keras.ops.arange, keras.ops.zeros
+
+    def counted(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Any:
         first, last = (0, start) if stop is None else (start, stop)
-        if last != lengths.other or first != 0 or step not in (1, None):
-            return original(start, stop, step, dtype)
+        plain = isinstance(first, int) and first == 0 and step in (1, None)
+        if in_symbolic_scope() or not plain or not lengths.within(last):
+            return arange(start, stop, step, dtype)
+        if last != lengths.other:
+            raise CannotInline("it counts along an unknown length")
         if not asked:
             asked.append(keras.KerasTensor((lengths.other,), dtype="int32"))
         return asked[0] if dtype in (None, "int32") else keras.ops.cast(asked[0], dtype)
 
-    keras.ops.arange = arange
+    def nothing(shape: Any, dtype: Any = None) -> Any:
+        if in_symbolic_scope() or not lengths.within(shape):
+            return zeros(shape, dtype)
+        return zeros([1] * len(shape), dtype)
+
+    keras.ops.arange, keras.ops.zeros = counted, nothing
     try:
         yield
     finally:
-        keras.ops.arange = original
+        keras.ops.arange, keras.ops.zeros = arange, zeros
 
 
 def _nodes(outputs: Any, known: set[int]) -> tuple[Any, ...]:
@@ -174,16 +233,27 @@ def _nodes(outputs: Any, known: set[int]) -> tuple[Any, ...]:
     return tuple(found.values())
 
 
-def _check_constants(layer: Any, node: Any) -> None:
+def table_of(node: Any) -> Any:
+    """The weight of which a call looks up rows, or None: an embedding by another name."""
+    values = [*node.arguments.args, *node.arguments.kwargs.values()]
+    if type(node.operation).__name__ != "Take" or node.operation.axis != 0 or len(values) != 2:
+        return None
+    table = values[0]
+    return table if isinstance(table, keras.Variable) and len(table.shape) == 2 else None
+
+
+def _check_constants(layer: Any, node: Any, lengths: Lengths) -> None:
     """An array among the arguments is a constant, unless a weight is behind it."""
+    if table_of(node) is not None:
+        return
     for value in keras.tree.flatten((node.arguments.args, node.arguments.kwargs)):
         if isinstance(value, keras.KerasTensor) or not hasattr(value, "shape"):
             continue
         if isinstance(value, keras.Variable):
             raise CannotInline(f"it computes with its weight {value.name} by itself")
         size = int(np.prod(value.shape, dtype=np.int64))
-        if size > CONSTANT:
-            raise CannotInline(f"it computes with a constant of {size} entries")
+        if size > CONSTANT or lengths.within([int(n) for n in value.shape]):
+            raise CannotInline(f"it computes with a constant of shape {tuple(value.shape)}")
         entries = np.sort(keras.ops.convert_to_numpy(value), axis=None)
         for variable in getattr(layer, "weights", ()) if size > 1 else ():
             if int(np.prod(variable.shape)) == size and np.array_equal(
