@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -119,10 +120,6 @@ class Builder:
 
     def _traced(self, layer: Any, path: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         inner = list(layer._flatten_layers(include_self=False))
-        held = {id(v) for each in inner for v in each.weights}
-        own = [v.name for v in layer.weights if id(v) not in held]
-        if own:
-            raise CannotInline(f"it has weights of its own ({', '.join(own)})")
         trains = "training" in inspect.signature(layer.call).parameters
         if trains:
             if not inner:
@@ -133,6 +130,11 @@ class Builder:
             other = trace(layer, layer.call, args, kwargs | {"training": True})
             if _kinds(found) != _kinds(other):
                 raise CannotInline("it has code of its own for training")
+        held = {id(v) for each in inner for v in each.weights}
+        held |= {id(table_of(node)) for node in found.nodes}
+        own = [v.name for v in layer.weights if id(v) not in held]
+        if own:
+            raise CannotInline(f"it has weights of its own ({', '.join(own)})")
         saved = (dict(self._twins), len(self._pairs), len(self._variables), dict(self.stays))
         try:
             return self.emit(found, lambda each: f"{path}_{part(each, layer)}")
@@ -151,7 +153,7 @@ class Builder:
             source = next(iter(found.given.values()))
             known[id(found.positions)] = self.named(self.positions(source)[0], "first_positions")
         self.replay(found.nodes, known, named, found.lengths)
-        return keras.tree.map_structure(lambda tensor: known[id(tensor)], found.outputs)
+        return keras.tree.map_structure(lambda tensor: known.get(id(tensor), tensor), found.outputs)
 
     # --- layers ----------------------------------------------------------------------------
     def stock(self, layer: Any, path: str, kind: type | None = None, **settings: Any) -> Any:
@@ -233,6 +235,12 @@ class Builder:
                 return keras.layers.Reshape(sizes[1:], name=self._names.take(path))(args[0])
         if kind == "BroadcastTo" and _broadcasts(args[0].shape, operation.shape, lengths):
             return args[0]  # What reads it broadcasts it again.
+        if kind == "GetItem" and not kwargs:
+            key = keras.tree.map_structure(partial(_to_the_end, lengths), args[1])
+            if not lengths.within(key):
+                twin = type(operation)()
+                twin.name = self._names.take(path)
+                return twin(args[0], key)
         raise CannotInline(f"its {kind} needs a length that is not known")
 
     def positions(self, tensor: Any, length: int | None = None) -> Any:
@@ -295,7 +303,9 @@ def _arguments(node: Any, known: dict[int, Any]) -> tuple[list[Any], dict[str, A
     hung = {id(getattr(tensor, "_keras_mask", None)) for tensor in node.input_tensors}
     for name, value in node.arguments.kwargs.items():
         own = [id(tensor) for tensor in keras.tree.flatten(value)]
-        if (value is None and name in ("training", "mask")) or (name == "mask" and set(own) <= hung):
+        if (value is None and name in ("training", "mask")) or (
+            name == "mask" and set(own) <= hung
+        ):
             del kwargs[name]
     return list(args), dict(kwargs)
 
@@ -314,6 +324,13 @@ def _carry_mask(old: Any, new: Any, known: dict[int, Any]) -> None:
 
 def _kinds(found: Trace) -> list[str]:
     return [type(node.operation).__name__ for node in found.nodes]
+
+
+def _to_the_end(lengths: Lengths, key: Any) -> Any:
+    """A slice up to an unknown length takes all."""
+    if isinstance(key, slice) and key.stop == lengths.other:
+        return slice(key.start, None, key.step)
+    return key
 
 
 def _broadcasts(before: Sequence[Any], after: Sequence[int], lengths: Lengths) -> bool:
@@ -337,6 +354,16 @@ def _source(tensor: Any, same_length: bool) -> Any:
         node = operation._inbound_nodes[number]
         if not node.input_tensors:
             return tensor
-        if same_length and MOVES.search(type(operation).__name__):
+        if same_length and MOVES.search(type(operation).__name__) and not _along_others(node):
             raise CannotInline("the length of its input is not that of the model's input")
         tensor = node.input_tensors[0]
+
+
+def _along_others(node: Any) -> bool:
+    """Whether a call takes pieces along other axes than 0 and 1."""
+    if type(node.operation).__name__ != "GetItem" or not isinstance(node.arguments.args[1], tuple):
+        return False
+    key = node.arguments.args[1]
+    if key[0] is Ellipsis:
+        return len(key) - 1 <= len(node.input_tensors[0].shape) - 2
+    return all(each == slice(None) for each in key[:2])

@@ -220,7 +220,9 @@ def _nodes(outputs: Any, known: set[int]) -> tuple[Any, ...]:
         tensor, ready = waiting.pop()
         if id(tensor) in known:
             continue
-        if not hasattr(tensor, "_keras_history"):
+        if not isinstance(tensor, keras.KerasTensor):
+            if getattr(tensor, "shape", ()) and 0 in tensor.shape:
+                continue  # An empty tensor in place of an output that nobody asked for.
             raise CannotInline("it gives something that does not follow from its inputs")
         operation, number, _ = tensor._keras_history
         node = operation._inbound_nodes[number]
