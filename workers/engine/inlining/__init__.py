@@ -6,11 +6,11 @@ with other weights than the model's, and loads without KerasHub if all of its la
 replaced.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import keras
 import numpy as np
 
 from workers.engine import graph
@@ -44,9 +44,10 @@ def inlined(model: Any, *, seed: int = 0) -> Inlined:
         return Inlined(model)
     builder = Builder(EXPANSIONS)
     try:
-        found = builder.model(model)
-        builder.copy_weights()
-        difference = _difference(model, found, builder, seed)
+        with warnings.catch_warnings(action="ignore"):
+            found = builder.model(model)
+            builder.copy_weights()
+            difference = _difference(model, found, builder, seed)
     except Exception as error:  # noqa: BLE001  (code of KerasHub may fail in any way)
         reason = " ".join(str(error).split())[:300]
         return Inlined(model, {model.name: f"its layers cannot be taken apart: {reason}"})

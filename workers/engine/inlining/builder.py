@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from workers.engine import graph
-from workers.engine.inlining.names import Names, part, snake
+from workers.engine.inlining.names import Names, joined, part, snake
 from workers.engine.inlining.trace import CannotInline, Lengths, Trace, is_hub, table_of, trace
 
 Named = Callable[[Any], str]
@@ -137,7 +137,7 @@ class Builder:
             raise CannotInline(f"it has weights of its own ({', '.join(own)})")
         saved = (dict(self._twins), len(self._pairs), len(self._variables), dict(self.stays))
         try:
-            return self.emit(found, lambda each: f"{path}_{part(each, layer)}")
+            return self.emit(found, lambda each: joined(path, part(each, layer)))
         except Exception as error:
             self._twins, self.stays = saved[0], saved[3]
             del self._pairs[saved[1] :], self._variables[saved[2] :]

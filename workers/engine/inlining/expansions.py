@@ -188,6 +188,41 @@ def patches(tokens: tuple[str, ...] = ()) -> Expansion:
     return expand
 
 
+def dinov2_embedding(
+    builder: Builder, layer: Any, path: str, args: list[Any], kwargs: dict[str, Any]
+) -> Any:
+    """Patches behind a class token plus a row per position; registers go behind the first.
+
+    Positions are those interpolated for the model's images; the ones they come from, and the mask
+    token, are for training on other images.
+    """
+    images = _bound(layer, args, kwargs, {"inputs"})["inputs"]
+    x = builder.call(layer.patch_embeddings, f"{path}_patches", [images], {})
+    token = _rows(builder, layer, f"{path}_cls_token", layer.cls_token, builder.positions(x, 1))
+    x = layers.Concatenate(axis=1, name=f"{path}_concatenate")([token, x])
+    table, places = layer.interpolated_position_embeddings, builder.positions(x, x.shape[1])
+    rows = _rows(builder, layer, f"{path}_position_embeddings", table, places)
+    x = layers.Add(name=f"{path}_add")([x, rows])
+    if layer.num_register_tokens:
+        count = builder.positions(x, layer.num_register_tokens)
+        more = _rows(builder, layer, f"{path}_register_tokens", layer.register_tokens, count)
+        size = int(x.shape[1])
+        first = layers.Cropping1D((0, size - 1), name=f"{path}_first")(x)
+        rest = layers.Cropping1D((1, 0), name=f"{path}_rest")(x)
+        x = layers.Concatenate(axis=1, name=f"{path}_registers")([first, more, rest])
+    return builder.call(layer.dropout, f"{path}_dropout", [x], {})
+
+
+def relative_embedding(
+    builder: Builder, layer: Any, path: str, args: list[Any], kwargs: dict[str, Any]
+) -> Any:
+    """DeBERTa's table of relative positions, normalised, for each sample."""
+    table = layer.rel_embeddings
+    positions = builder.positions(args[0], int(table.shape[0]))
+    rows = _rows(builder, layer, f"{path}_table", table, positions)
+    return builder.call(layer.layer_norm, f"{path}_layer_norm", [rows], {})
+
+
 def _rows(builder: Builder, layer: Any, path: str, table: Any, positions: Any) -> Any:
     """Rows of a variable (…, rows, dimensions) as an Embedding."""
     dimensions = int(table.shape[-1])
@@ -228,7 +263,9 @@ EXPANSIONS: Mapping[str, Expansion] = MappingProxyType(
         "DropPath": drop_path,
         "DINOV2DropPath": drop_path,
         "DINOV2LayerScale": layer_scale,
+        "DINOV2Embedding": dinov2_embedding,
         "RMSNormalization": gemma_norm,
+        "RelativeEmbedding": relative_embedding,
         "WhisperCachedMultiHeadAttention": whisper_attention,
         "ViTPatchingAndEmbedding": patches(("class_token",)),
         "DeiTEmbeddings": patches(("class_token", "distillation_token")),

@@ -18,7 +18,7 @@ def part(layer: Any, holder: Any) -> str:
             return _own(layer) or place
     for place, value in _held(holder):
         if any(each is layer for each in value._flatten_layers()):
-            return f"{_own(value) or place}_{part(layer, value)}"
+            return joined(_own(value) or place, part(layer, value))
     return _own(layer) or snake(type(layer).__name__)
 
 
@@ -45,6 +45,12 @@ def snake(name: str) -> str:
     name = re.sub(r"\W+", "", name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def joined(path: str, name: str) -> str:
+    """A name behind the one of the layer that holds it, unless it begins with that already."""
+    outer = path.rstrip("_")
+    return name if name.startswith(f"{outer}_") else f"{outer}_{name}"
 
 
 class Names:

@@ -157,8 +157,10 @@ def _by_their_code(layer: Any) -> Iterator[None]:
     not hold for them. Those that give None among their outputs, which Keras does not record, are
     left out of the record: what they call appears in their place.
     """
-    shaped = [each for each in _inner(layer) if is_hub(each) and each is not layer]
-    kinds = {type(each) for each in shaped if type(each).__name__ in GIVE_NONE}
+    inner = [each for each in _inner(layer) if each is not layer]
+    # EinsumDense forgets lengths that its settings do not say.
+    shaped = [e for e in inner if is_hub(e) or type(e) is keras.layers.EinsumDense]
+    kinds = {type(each) for each in inner if type(each).__name__ in GIVE_NONE}
     originals = {kind: kind.__dict__.get("__call__") for kind in kinds}
     for each in shaped:
         each.__dict__["compute_output_spec"] = partial(compute_output_spec, each.call)
@@ -191,14 +193,16 @@ def _unknown_lengths(lengths: Lengths, asked: list[Any]) -> Iterator[None]:
 
     def counted(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Any:
         first, last = (0, start) if stop is None else (start, stop)
-        plain = isinstance(first, int) and first == 0 and step in (1, None)
-        if in_symbolic_scope() or not plain or not lengths.within(last):
+        ends = (first, last) if isinstance(first, int) and isinstance(last, int) else (0, 0)
+        length = lengths.other
+        if in_symbolic_scope() or not lengths.within(ends[1] - ends[0]):
             return arange(start, stop, step, dtype)
-        if last != lengths.other:
+        if step not in (1, None) or ends not in ((0, length), (1 - length, 1)):
             raise CannotInline("it counts along an unknown length")
         if not asked:
-            asked.append(keras.KerasTensor((lengths.other,), dtype="int32"))
-        return asked[0] if dtype in (None, "int32") else keras.ops.cast(asked[0], dtype)
+            asked.append(keras.KerasTensor((length,), dtype="int32"))
+        found = asked[0] if ends[0] == 0 else keras.ops.subtract(asked[0], keras.ops.max(asked[0]))
+        return found if dtype in (None, "int32") else keras.ops.cast(found, dtype)
 
     def nothing(shape: Any, dtype: Any = None) -> Any:
         if in_symbolic_scope() or not lengths.within(shape):
