@@ -1,9 +1,7 @@
 """A model built anew, call by call, of stock layers where those of KerasHub stood."""
 
 import inspect
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import keras
@@ -11,6 +9,7 @@ import numpy as np
 
 from workers.engine import graph
 from workers.engine.inlining.names import Names, joined, part, snake
+from workers.engine.inlining.operations import again, counted, input_of
 from workers.engine.inlining.trace import CannotInline, Lengths, Trace, is_hub, table_of, trace
 
 Named = Callable[[Any], str]
@@ -30,7 +29,7 @@ class Builder:
     def __init__(self, expansions: Mapping[str, Expansion]) -> None:
         self._expansions = expansions
         self._names = Names()
-        self._twins: dict[int, Any] = {}
+        self._twins: dict[Any, Any] = {}
         self._pairs: list[tuple[Any, Any]] = []
         self._variables: list[tuple[Any, Any, float]] = []
         self._counted: dict[tuple[int, int | None], Any] = {}
@@ -41,7 +40,7 @@ class Builder:
         """A Functional twin of a model, without its weights."""
         inner = graph.graph_of(model)
         known = {id(tensor): self._input(tensor) for tensor in inner.inputs}
-        self.replay(_calls(model), known, lambda layer: str(layer.name))
+        self.replay(_calls(model), known, _name)
 
         def twin_of(tensor: Any) -> Any:
             return known[id(tensor)]
@@ -58,7 +57,7 @@ class Builder:
         return keras.layers.InputLayer.from_config(config).output
 
     def _nested(self, model: Any, path: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        if type(model).__name__ in ("Functional", "Model", "Sequential"):
+        if graph.plain(model) is model:
             if not holds_hub(model):
                 return self.stock(model, path)(*args, **kwargs)
             if id(model) not in self._twins:
@@ -66,12 +65,12 @@ class Builder:
                 self._twins[id(model)] = self.model(model)
                 self._names = outer
                 self._names.take(model.name)
-            return self._twins[id(model)](*args)
+            return self._twins[id(model)](*args, **kwargs)
         # A backbone: its settings are no graph, so its calls go into the graph around it.
         inner = graph.graph_of(model)
         given = keras.tree.flatten(args[0] if len(args) == 1 else list(args))
         known = {id(t): value for t, value in zip(inner.inputs, given, strict=True)}
-        self.replay(_calls(model), known, lambda layer: str(layer.name))
+        self.replay(_calls(model), known, _name)
         return keras.tree.map_structure(lambda tensor: known[id(tensor)], inner._outputs_struct)
 
     # --- calls -----------------------------------------------------------------------------
@@ -82,22 +81,30 @@ class Builder:
         named: Named,
         lengths: Lengths | None = None,
     ) -> None:
-        """Make recorded calls again; `known` maps their tensors to those of the new graph."""
+        """Make recorded calls again; `known` maps their tensors to those of the new graph.
+
+        `lengths`: what unknown lengths stand as in calls that a trace recorded.
+        """
         for node in nodes:
-            args, kwargs = _arguments(node, known)
             operation = node.operation
+            args, kwargs = _arguments(node, known, traced=lengths is not None)
             if table_of(node) is not None:
-                result = self._looked_up(table_of(node), named(operation), args, kwargs)
+                layer, table = tables[id(table_of(node))]
+                result = self.rows(layer, table, named(operation), [*args, *kwargs.values()][1])
             elif isinstance(operation, keras.layers.Layer):
                 result = self.call(operation, named(operation), args, kwargs)
             else:
-                result = self._operate(operation, named(operation), args, kwargs, lengths)
+                take = self._names.take
+                result = again(operation, named(operation), take, args, kwargs, lengths)
             for old, new in zip(node.output_tensors, keras.tree.flatten(result), strict=True):
                 known[id(old)] = new
-                _carry_mask(old, new, known)
 
     def call(self, layer: Any, path: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        """A layer's outputs in the new graph: by stock layers, if that can be had."""
+        """A layer's outputs in the new graph: by stock layers, if that can be had.
+
+        Raises:
+            CannotInline: it can neither be replaced nor made from its config.
+        """
         if graph.is_graph(layer):
             return self._nested(layer, path, args, kwargs)
         if type(layer) is keras.layers.Identity:
@@ -135,12 +142,17 @@ class Builder:
         own = [v.name for v in layer.weights if id(v) not in held]
         if own:
             raise CannotInline(f"it has weights of its own ({', '.join(own)})")
-        saved = (dict(self._twins), len(self._pairs), len(self._variables), dict(self.stays))
+        return self._or_nothing(found, lambda each: joined(path, part(each, layer)))
+
+    def _or_nothing(self, found: Trace, named: Named) -> Any:
+        """What a trace wrote down, or CannotInline and nothing of it."""
+        twins, stays = dict(self._twins), dict(self.stays)
+        pairs, variables = len(self._pairs), len(self._variables)
         try:
-            return self.emit(found, lambda each: joined(path, part(each, layer)))
+            return self.emit(found, named)
         except Exception as error:
-            self._twins, self.stays = saved[0], saved[3]
-            del self._pairs[saved[1] :], self._variables[saved[2] :]
+            self._twins, self.stays = twins, stays
+            del self._pairs[pairs:], self._variables[variables:]
             if isinstance(error, CannotInline):
                 raise
             words = " ".join(str(error).split())[:160]
@@ -150,10 +162,25 @@ class Builder:
         """What a trace wrote down, in the new graph."""
         known = dict(found.given)
         if found.positions is not None:
-            source = next(iter(found.given.values()))
-            known[id(found.positions)] = self.named(self.positions(source)[0], "first_positions")
+            first = self.positions(next(iter(found.given.values())))[0]
+            first._keras_history.operation.name = self._names.take("positions_of_one")
+            known[id(found.positions)] = first
         self.replay(found.nodes, known, named, found.lengths)
-        return keras.tree.map_structure(lambda tensor: known.get(id(tensor), tensor), found.outputs)
+        return keras.tree.map_structure(lambda each: known.get(id(each), each), found.outputs)
+
+    def positions(self, tensor: Any, length: int | None = None) -> Any:
+        """0, 1, … of each sample, (batch, length): along `tensor`'s axis 1, or so many.
+
+        Raises:
+            CannotInline: no input of the model is known to be as long.
+        """
+        source = input_of(tensor, same_length=length is None)
+        if length is None and (len(source.shape) < 2 or source.shape[1] != tensor.shape[1]):
+            raise CannotInline("the length of its input is not that of the model's input")
+        key = (id(source), length)
+        if key not in self._counted:
+            self._counted[key] = counted(source, length, self._names.take)
+        return self._counted[key]
 
     # --- layers ----------------------------------------------------------------------------
     def stock(self, layer: Any, path: str, kind: type | None = None, **settings: Any) -> Any:
@@ -167,14 +194,10 @@ class Builder:
 
     def fresh(self, owner: Any, role: str, make: Callable[[str], Any], path: str) -> Any:
         """A layer that stands for part of another one, one per `owner` and `role`."""
-        key = hash((id(owner), role))
+        key = (id(owner), role)
         if key not in self._twins:
             self._twins[key] = make(self._names.take(path))
         return self._twins[key]
-
-    def weight(self, source: Any, target: Any, plus: float = 0.0) -> None:
-        """A variable that a fresh layer takes over, in its own shape."""
-        self._variables.append((source, target, plus))
 
     def _stock_call(self, layer: Any, path: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         activation = getattr(layer, "activation", None)
@@ -183,107 +206,30 @@ class Builder:
         # The function would be looked up in KerasHub by whoever loads the model.
         output = self.stock(layer, path, activation="linear")(*args, **kwargs)
         found = trace(layer, activation, [output], {})
-        return self.emit(found, lambda each: f"{path}_{snake(type(each).__name__)}")
+        return self.emit(found, lambda each: joined(path, snake(type(each).__name__)))
 
-    # --- operations ------------------------------------------------------------------------
-    def _operate(
-        self,
-        operation: Any,
-        path: str,
-        args: list[Any],
-        kwargs: dict[str, Any],
-        lengths: Lengths | None,
-    ) -> Any:
-        config = operation.get_config()
-        unknown = None in getattr(operation, "newshape", ())
-        if lengths is not None and (unknown or lengths.within([config, args, kwargs])):
-            return self._of_unknown_length(operation, path, args, kwargs, lengths)
-        twin = type(operation).from_config(config)
-        twin.name = self._names.take(path)
-        return twin(*args, **kwargs)
-
-    def _looked_up(self, table: Any, path: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        """Rows of a weight, as an Embedding."""
-        rows, dimensions = (int(size) for size in table.shape)
+    def rows(self, layer: Any, table: Any, path: str, positions: Any) -> Any:
+        """Rows of a layer's variable (…, rows, dimensions), as an Embedding."""
+        dimensions = int(table.shape[-1])
+        count = int(np.prod(table.shape)) // dimensions
+        policy = layer.dtype_policy
 
         def make(name: str) -> Any:
-            return keras.layers.Embedding(rows, dimensions, dtype=table.dtype, name=name)
+            return keras.layers.Embedding(count, dimensions, dtype=policy, name=name)
 
-        twin = self.fresh(table, "table", make, f"{path.rpartition('_')[0]}_{table.name}")
-        found = twin([*args, *kwargs.values()][1])
-        self.weight(table, twin.embeddings)
-        twin.trainable = table.trainable
+        twin = self.fresh(table, "rows", make, path)
+        found = twin(positions)
+        self.weight(layer, table, twin, twin.embeddings)
         return found
 
-    def _of_unknown_length(
-        self,
-        operation: Any,
-        path: str,
-        args: list[Any],
-        kwargs: dict[str, Any],
-        lengths: Lengths,
-    ) -> Any:
-        kind = type(operation).__name__
-        if kind == "Reshape":
-            given = operation.newshape
-            sizes = [-1 if size is None or lengths.of(size) else int(size) for size in given]
-            if sizes.count(-1) == 1:
-                twin = type(operation)(tuple(sizes))
-                twin.name = self._names.take(path)
-                return twin(args[0])
-            if given[0] in (None, lengths.batch) and sizes.count(-1) == 2:
-                return keras.layers.Reshape(sizes[1:], name=self._names.take(path))(args[0])
-        if kind == "BroadcastTo" and _broadcasts(args[0].shape, operation.shape, lengths):
-            return args[0]  # What reads it broadcasts it again.
-        if kind == "GetItem" and not kwargs:
-            key = keras.tree.map_structure(partial(_to_the_end, lengths), args[1])
-            if not lengths.within(key):
-                twin = type(operation)()
-                twin.name = self._names.take(path)
-                return twin(args[0], key)
-        raise CannotInline(f"its {kind} needs a length that is not known")
-
-    def positions(self, tensor: Any, length: int | None = None) -> Any:
-        """0, 1, … of each sample, (batch, length): along `tensor`'s axis 1, or so many.
-
-        They are derived from the input of the model that the tensor comes from first.
-        """
-        source = _source(tensor, length is None)
-        key = (id(source), length)
-        if key not in self._counted:
-            ops = keras.ops
-            if length is None:
-                if len(source.shape) < 2 or (source.shape[1] is None) != (tensor.shape[1] is None):
-                    raise CannotInline("the length of its input is not that of the model's input")
-                places = source[(slice(None), slice(None), *[0] * (len(source.shape) - 2))]
-                ones = ops.ones_like(places, dtype="int32")
-            else:
-                first = source[(slice(None), slice(0, 1), *[0] * (len(source.shape) - 2))]
-                ones = ops.repeat(ops.ones_like(first, dtype="int32"), length, axis=1)
-            found = ops.subtract(ops.cumsum(ones, axis=1), 1)
-            self._name_back(found, source, "positions")
-            self._counted[key] = found
-        return self._counted[key]
-
-    def named(self, tensor: Any, name: str) -> Any:
-        """The tensor, and the operation that gives it called `name`."""
-        operation = tensor._keras_history.operation
-        operation.name = self._names.take(name)
-        return tensor
-
-    def _name_back(self, tensor: Any, source: Any, name: str) -> None:
-        while tensor is not source:
-            operation, number, _ = tensor._keras_history
-            operation.name = self._names.take(f"{name}_{snake(type(operation).__name__)}")
-            tensor = operation._inbound_nodes[number].input_tensors[0]
-
     # --- weights ---------------------------------------------------------------------------
-    def copy_weights(self) -> None:
-        """Give every twin the weights and flags of its original, as they are now.
+    def weight(self, layer: Any, source: Any, twin: Any, target: Any, plus: float = 0.0) -> None:
+        """A variable of `layer` that a fresh layer takes over, in its own shape."""
+        self._variables.append((source, target, plus))
+        twin.trainable = layer.trainable
 
-        Raises:
-            CannotInline: a twin has other weights.
-        """
+    def copy_weights(self) -> None:
+        """Give every twin the weights and flags of its original, as they are now."""
         for layer, twin in self._pairs:
             for source, target in zip(layer.variables, twin.variables, strict=True):
                 target.assign(source)
@@ -293,77 +239,31 @@ class Builder:
             target.assign(np.reshape(values + plus, target.shape).astype(values.dtype))
 
 
+def _name(layer: Any) -> str:
+    return str(layer.name)
+
+
 def _calls(model: Any) -> list[Any]:
     return [node for node in graph.calls(model) if node.input_tensors]
 
 
-def _arguments(node: Any, known: dict[int, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Arguments of a call; Keras hands on masks and the flag of training by itself."""
+def _arguments(
+    node: Any, known: dict[int, Any], *, traced: bool
+) -> tuple[list[Any], dict[str, Any]]:
+    """Arguments of a call, without what Keras fills in by itself.
+
+    While tracing nothing is trained, and Keras says so to every layer.
+    """
     args, kwargs = node.arguments.fill_in(known)
-    hung = {id(getattr(tensor, "_keras_mask", None)) for tensor in node.input_tensors}
-    for name, value in node.arguments.kwargs.items():
-        own = [id(tensor) for tensor in keras.tree.flatten(value)]
-        if (value is None and name in ("training", "mask")) or (
-            name == "mask" and set(own) <= hung
-        ):
-            del kwargs[name]
-    return list(args), dict(kwargs)
+    given = node.arguments.kwargs
+    usual = (None, False) if traced else (None,)
+    dropped = [n for n in ("training", "mask") if n in given and _is_one_of(given[n], usual)]
+    return list(args), {name: value for name, value in kwargs.items() if name not in dropped}
 
 
-def _carry_mask(old: Any, new: Any, known: dict[int, Any]) -> None:
-    """Masks hang on tensors; operations lose them, so they are hung up again."""
-    mask = getattr(old, "_keras_mask", None)
-    if not isinstance(mask, keras.KerasTensor):
-        return
-    found = getattr(new, "_keras_mask", None)
-    if found is not None:
-        known[id(mask)] = found
-    elif id(mask) in known:
-        new._keras_mask = known[id(mask)]
+def _is_one_of(value: Any, usual: Sequence[Any]) -> bool:
+    return any(value is each for each in usual)
 
 
 def _kinds(found: Trace) -> list[str]:
     return [type(node.operation).__name__ for node in found.nodes]
-
-
-def _to_the_end(lengths: Lengths, key: Any) -> Any:
-    """A slice up to an unknown length takes all."""
-    if isinstance(key, slice) and key.stop == lengths.other:
-        return slice(key.start, None, key.step)
-    return key
-
-
-def _broadcasts(before: Sequence[Any], after: Sequence[int], lengths: Lengths) -> bool:
-    """Whether only axes of unknown length are added or widened, so that it may be left out."""
-    if len(before) != len(after):
-        return False
-    return all(
-        old == new or (lengths.of(new) and (old is None or old == 1))
-        for old, new in zip(before, after, strict=True)
-    )
-
-
-MOVES = re.compile("Conv|Pool|Pad|Crop|Sampling|Reshape|Permute|Transpose|Item|Concat|Slice|Resiz")
-"""Classes that may change how many positions there are."""
-
-
-def _source(tensor: Any, same_length: bool) -> Any:
-    """The model's input that a tensor comes from, by the first input of each call."""
-    while True:
-        operation, number, _ = tensor._keras_history
-        node = operation._inbound_nodes[number]
-        if not node.input_tensors:
-            return tensor
-        if same_length and MOVES.search(type(operation).__name__) and not _along_others(node):
-            raise CannotInline("the length of its input is not that of the model's input")
-        tensor = node.input_tensors[0]
-
-
-def _along_others(node: Any) -> bool:
-    """Whether a call takes pieces along other axes than 0 and 1."""
-    if type(node.operation).__name__ != "GetItem" or not isinstance(node.arguments.args[1], tuple):
-        return False
-    key = node.arguments.args[1]
-    if key[0] is Ellipsis:
-        return len(key) - 1 <= len(node.input_tensors[0].shape) - 2
-    return all(each == slice(None) for each in key[:2])

@@ -62,7 +62,7 @@ def position_embedding(
 
 def _positioned(builder: Builder, layer: Any, path: str, x: Any) -> Any:
     positions = builder.positions(x, x.shape[1])
-    return _rows(builder, layer, path, layer.position_embeddings, positions)
+    return builder.rows(layer, layer.position_embeddings, path, positions)
 
 
 def token_and_position(
@@ -74,11 +74,7 @@ def token_and_position(
     inner = layer.position_embedding
     places = _positioned(builder, inner, f"{path}_position_embedding", tokens)
     add = builder.fresh(layer, "sum", lambda name: layers.Add(name=name), f"{path}_add")
-    found = add([tokens, places])
-    mask = getattr(tokens, "_keras_mask", None)
-    if mask is not None:
-        found._keras_mask = mask
-    return found
+    return add([tokens, places])
 
 
 def root_mean_square(offset: float, variable: str) -> Expansion:
@@ -93,8 +89,7 @@ def root_mean_square(offset: float, variable: str) -> Expansion:
 
         twin = builder.fresh(layer, "norm", make, path)
         found = twin(args[0] if args else next(iter(kwargs.values())))
-        builder.weight(getattr(layer, variable), twin.scale, plus=offset)
-        twin.trainable = layer.trainable
+        builder.weight(layer, getattr(layer, variable), twin, twin.scale, offset)
         return found
 
     return expand
@@ -116,8 +111,7 @@ def layer_scale(
     size = int(layer.lambda1.shape[0])
     twin = builder.fresh(layer, "scale", lambda name: LayerScale(1.0, size, name=name), path)
     found = twin(args[0])
-    builder.weight(layer.lambda1, twin.gamma)
-    twin.trainable = layer.trainable
+    builder.weight(layer, layer.lambda1, twin, twin.gamma)
     return found
 
 
@@ -155,8 +149,7 @@ def whisper_attention(
     for role in ("query", "key", "value", "output"):
         mine, other = (getattr(each, f"_{role}_dense") for each in (layer, twin))
         for source, target in zip(mine.weights, other.weights[: len(mine.weights)], strict=True):
-            builder.weight(source, target)
-    twin.trainable = layer.trainable
+            builder.weight(layer, source, twin, target)
     return found
 
 
@@ -176,7 +169,7 @@ def patches(tokens: tuple[str, ...] = ()) -> Expansion:
         x = layers.Reshape((height * width, size), name=f"{path}_patches")(x)
         held = [getattr(layer, name) for name in tokens if getattr(layer, f"use_{name}", True)]
         rows = [
-            _rows(builder, layer, f"{path}_{token.name}", token, builder.positions(x, 1))
+            builder.rows(layer, token, f"{path}_{token.name}", builder.positions(x, 1))
             for token in held
         ]
         if rows:
@@ -198,14 +191,14 @@ def dinov2_embedding(
     """
     images = _bound(layer, args, kwargs, {"inputs"})["inputs"]
     x = builder.call(layer.patch_embeddings, f"{path}_patches", [images], {})
-    token = _rows(builder, layer, f"{path}_cls_token", layer.cls_token, builder.positions(x, 1))
+    token = builder.rows(layer, layer.cls_token, f"{path}_cls_token", builder.positions(x, 1))
     x = layers.Concatenate(axis=1, name=f"{path}_concatenate")([token, x])
     table, places = layer.interpolated_position_embeddings, builder.positions(x, x.shape[1])
-    rows = _rows(builder, layer, f"{path}_position_embeddings", table, places)
+    rows = builder.rows(layer, table, f"{path}_position_embeddings", places)
     x = layers.Add(name=f"{path}_add")([x, rows])
     if layer.num_register_tokens:
         count = builder.positions(x, layer.num_register_tokens)
-        more = _rows(builder, layer, f"{path}_register_tokens", layer.register_tokens, count)
+        more = builder.rows(layer, layer.register_tokens, f"{path}_register_tokens", count)
         size = int(x.shape[1])
         first = layers.Cropping1D((0, size - 1), name=f"{path}_first")(x)
         rest = layers.Cropping1D((1, 0), name=f"{path}_rest")(x)
@@ -219,30 +212,15 @@ def relative_embedding(
     """DeBERTa's table of relative positions, normalised, for each sample."""
     table = layer.rel_embeddings
     positions = builder.positions(args[0], int(table.shape[0]))
-    rows = _rows(builder, layer, f"{path}_table", table, positions)
+    rows = builder.rows(layer, table, f"{path}_table", positions)
     return builder.call(layer.layer_norm, f"{path}_layer_norm", [rows], {})
-
-
-def _rows(builder: Builder, layer: Any, path: str, table: Any, positions: Any) -> Any:
-    """Rows of a variable (…, rows, dimensions) as an Embedding."""
-    dimensions = int(table.shape[-1])
-    rows = int(np.prod(table.shape)) // dimensions
-
-    def make(name: str) -> Any:
-        return layers.Embedding(rows, dimensions, dtype=layer.dtype_policy, name=name)
-
-    twin = builder.fresh(table, "rows", make, path)
-    found = twin(positions)
-    builder.weight(table, twin.embeddings)
-    twin.trainable = layer.trainable
-    return found
 
 
 def _places(builder: Builder, layer: Any, path: str, x: Any) -> Any:
     held, name = layer.position_embedding, f"{path}_position_embedding"
     positions = builder.positions(x, x.shape[1])
     if isinstance(held, keras.Variable):
-        return _rows(builder, layer, name, held, positions)
+        return builder.rows(layer, held, name, positions)
     given = np.ravel(graph.values(layer.position_ids))
     if not np.array_equal(given, np.arange(x.shape[1])):
         raise CannotInline("its position_ids are not 0, 1, …")

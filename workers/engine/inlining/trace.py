@@ -99,9 +99,6 @@ def trace(
             stand_ins[id(tensor)] = found
             given[id(found)] = tensor
             alive.append(found)
-            mask = getattr(tensor, "_keras_mask", None)
-            if isinstance(mask, keras.KerasTensor):
-                found._keras_mask = stand_in(mask)
         return stand_ins[id(tensor)]
 
     args, kwargs = keras.tree.map_structure(stand_in, (list(args), dict(kwargs)))
