@@ -43,6 +43,8 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.service
+	$(BIN)/python -m benchmarks.coverage
+	$(BIN)/python -m benchmarks.graphs
 
 format: setup
 	$(BIN)/ruff check --fix .

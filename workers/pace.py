@@ -85,7 +85,7 @@ class Pace:
         if phase == "fine-tuning":
             where.setdefault("epoch", self._epochs_finished or None)
             where["epochs"] = self.epochs
-        if phase in ("pruning", "fine-tuning"):
+        if phase in ("calibrating", "pruning", "fine-tuning"):
             where["steps"] = self.steps
         return Progress(phase=phase, share=self._share, eta_seconds=self._eta(), **where)
 
@@ -93,7 +93,7 @@ class Pace:
         weights = WEIGHTS | ({} if self.epochs else {"fine-tuning": 0.0})
         weights["search"] = self._search_weight
         total = sum(weights.values())
-        if phase in ("loading", "evaluating", "search", "pruning", "fine-tuning"):
+        if phase in ("loading", "evaluating", "search", "calibrating", "pruning", "fine-tuning"):
             done = weights["loading"] if phase != "loading" else 0.0
             done += weights["search"] * self._searched
             if self.epochs:

@@ -7,11 +7,18 @@ import keras
 
 from app.domain.job import Order
 from app.domain.metrics import Plan, PlannedLayer, PlannedState
+from app.domain.spec import Calibrated
 from workers import engine
 from workers.loading import load
 from workers.report.target import planned_target
 from workers.search.measures import as_trained
 from workers.search.resolve import Bench, Resolved, resolve
+from workers.training.data import load_data
+from workers.training.evidence import collect
+from workers.training.objective import infer
+
+AT_MOST_SAMPLES = 256
+"""That a dry run looks at: somebody waits for it."""
 
 
 def plan(order: Order) -> Plan:
@@ -19,12 +26,17 @@ def plan(order: Order) -> Plan:
 
     With several steps the choice of each depends on training in between: the counts are those
     of the end, the chosen units and, with global scope, their spread over layers may differ.
+
+    Raises:
+        EngineRefusal: the model cannot be pruned as asked, or the criterion looks at data and the
+            order has none.
     """
     model = load(Path(order.model_path), order.model, Path(order.scratch))
     analysis = engine.analyse(model)
     before = engine.count(model)
-    resolved = _resolved(model, order)
-    cut = _cut(model, order, resolved)
+    evidence = _evidence(model, order)
+    resolved = _resolved(model, order, evidence)
+    cut = _cut(model, order, resolved, evidence)
     after = engine.predict(model, cut)
     removed = {one.name: one for one in cut.summary}
     frozen = {layer.name: layer.frozen for layer in analysis.layers}
@@ -60,7 +72,7 @@ def plan(order: Order) -> Plan:
     )
 
 
-def _resolved(model: Any, order: Order) -> Resolved | None:
+def _resolved(model: Any, order: Order, evidence: engine.Evidence | None) -> Resolved | None:
     spec = order.spec
 
     def prepare(candidate: Any) -> None:
@@ -72,15 +84,20 @@ def _resolved(model: Any, order: Order) -> Resolved | None:
 
     bench = Bench(Path(order.scratch) / "search", spec.seed, prepare, repeats=0, quick=True)
     return resolve(
-        model, spec.prune, lambda prune: engine.choose(model, prune, seed=spec.seed), bench
+        model,
+        spec.prune,
+        lambda prune: engine.choose(model, prune, seed=spec.seed, evidence=evidence),
+        bench,
     )
 
 
-def _cut(model: Any, order: Order, resolved: Resolved | None) -> engine.Cut:
+def _cut(
+    model: Any, order: Order, resolved: Resolved | None, evidence: engine.Evidence | None
+) -> engine.Cut:
     prune = order.spec.prune if resolved is None else resolved.prune
     if prune is None:
         return engine.UnitCut({}, (), engine.begin(model))
-    return engine.choose(model, prune, seed=order.spec.seed)
+    return engine.choose(model, prune, seed=order.spec.seed, evidence=evidence)
 
 
 def _search_notes(resolved: Resolved | None) -> tuple[str, ...]:
@@ -92,6 +109,16 @@ def _search_notes(resolved: Resolved | None) -> tuple[str, ...]:
     if resolved.note:
         notes.append(f"Search for the target: {resolved.note}.")
     return tuple(notes)
+
+
+def _evidence(model: Any, order: Order) -> engine.Evidence | None:
+    """A glance at the data, where the criterion looks at data and there is some."""
+    spec = order.spec
+    if not spec.prune.needs_data or order.dataset is None or order.dataset_path is None:
+        return None
+    data = load_data(Path(order.dataset_path), order.dataset, order.model, spec.seed)
+    objective = infer(model, order.model.training, data.train.targets, spec)
+    return collect(model, data, objective, spec.prune.criterion, spec.seed, AT_MOST_SAMPLES)
 
 
 def _state(counts: Any, width: float) -> PlannedState:
@@ -131,10 +158,22 @@ def _notes(order: Order, cut: engine.Cut) -> tuple[str, ...]:
             "Zero weights keep their place in dense kernels: parameters, MACs and the file's raw "
             "size stay; only compressed size shrinks. Granularity channel makes models faster."
         )
+        if order.spec.prune.shrink:
+            notes.append(
+                "Units that are dead at the end, because all weights that make or read them are "
+                "zero, are removed: layers may become smaller than foreseen here. With "
+                "prune.shrink false, all shapes stay."
+            )
     if order.spec.schedule.kind != "one_shot":
         notes.append(
             "The schedule cuts in steps with training between them; these are the totals at its "
             "end, and which units go is decided anew at each step."
+        )
+    criterion = order.spec.prune.criterion
+    if isinstance(criterion, Calibrated) and criterion.samples > AT_MOST_SAMPLES:
+        notes.append(
+            f"The dry run looked at up to {AT_MOST_SAMPLES} samples and the job will look at up to "
+            f"{criterion.samples}: it may choose others among units or weights that matter alike."
         )
     if order.spec.dataset is None:
         notes.append("Without a data set the job will measure size and speed, but no accuracy.")

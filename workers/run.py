@@ -20,20 +20,21 @@ from app.domain.spec import FineTune, Latency
 from workers import engine
 from workers.analysis import analysis, look
 from workers.evaluation.evaluate import evaluate
-from workers.loading import load
+from workers.loading import completed, load
 from workers.measure.compare import ALWAYS, Measured, sized, time_both, timings, write_both
 from workers.measure.latency import cores
 from workers.measure.pair import Files
 from workers.pace import Pace
 from workers.plan import plan
 from workers.protocol import Reporter, Saved, finite
-from workers.report.figures import per_layer
+from workers.report.figures import per_layer, shrink_note
 from workers.report.html import render
 from workers.report.target import target_figure
 from workers.report.verdict import verdict
 from workers.search.measures import as_trained
 from workers.search.resolve import BYTES_TRIALS, Bench, Resolved, is_searched, resolve
 from workers.training.data import Data, load_data
+from workers.training.evidence import collect
 from workers.training.fine_tune import FineTuner
 from workers.training.objective import Objective, infer
 from workers.training.state import JobState, restore, save
@@ -82,6 +83,7 @@ class Job:
         for step, share in enumerate(engine.shares(self.spec.schedule)):
             self._prune(state, step, share)
             self._fine_tune(state, step)
+        self._shrink(state)
         after = self._evaluated(state.model, "after")
         measured = Measured()
         files = self._export(original, state.model, measured)
@@ -95,9 +97,8 @@ class Job:
         with self._phase("loading"):
             model = load(Path(order.model_path), order.model, self.scratch)
             if order.dataset is not None and order.dataset_path is not None:
-                self.data = load_data(
-                    Path(order.dataset_path), order.dataset, order.model, self.spec.seed
-                )
+                info = completed(model, order.model)
+                self.data = load_data(Path(order.dataset_path), order.dataset, info, self.spec.seed)
                 self.objective = infer(
                     model, order.model.training, self.data.train.targets, self.spec
                 )
@@ -123,11 +124,12 @@ class Job:
         if not is_searched(spec.prune):
             return None
         listed = spec.evaluate.latency or Latency()
+        evidence = self._calibrate(original, 0)
         with self._phase("search"):
             resolved = resolve(
                 original,
                 spec.prune,
-                lambda prune: engine.choose(original, prune, seed=spec.seed),
+                lambda prune: engine.choose(original, prune, seed=spec.seed, evidence=evidence),
                 Bench(
                     self.scratch / "search",
                     spec.seed,
@@ -154,9 +156,10 @@ class Job:
     def _prune(self, state: JobState, step: int, share: float) -> None:
         if state.step > step:
             return  # Done by the attempt that wrote the checkpoint.
+        evidence = self._calibrate(state.model, step)
         with self._phase("pruning"):
             self._tell(step=step + 1)
-            cut = self._choose(state, share)
+            cut = self._choose(state, share, evidence)
             reduced = engine.apply(state.model, cut)
             proof = engine.prove(state.model, reduced, cut, seed=self.spec.seed)
             self._keep_proof(state, proof)
@@ -179,13 +182,30 @@ class Job:
         if step + 1 == len(engine.shares(self.spec.schedule)):
             state.pruned = sized(self._evaluated(state.model, "pruned"), state.model, self.scratch)
 
-    def _choose(self, state: JobState, share: float) -> engine.Cut:
+    def _choose(
+        self, state: JobState, share: float, evidence: engine.Evidence | None
+    ) -> engine.Cut:
         prune = self.spec.prune if state.resolved is None else state.resolved.prune
         if prune is None:
             return engine.UnitCut({}, (), state.progress)  # The target is met as it is.
         return engine.choose(
-            state.model, prune, share=share, seed=self.spec.seed, progress=state.progress
+            state.model,
+            prune,
+            share=share,
+            seed=self.spec.seed,
+            progress=state.progress,
+            evidence=evidence,
         )
+
+    def _calibrate(self, model: Any, step: int) -> engine.Evidence | None:
+        """What the criterion needs to see of the model as it is now; None where that is nothing."""
+        if not self.spec.prune.needs_data or self.data is None or self.objective is None:
+            return None
+        with self._phase("calibrating"):
+            self._tell(step=step + 1)
+            return collect(
+                model, self.data, self.objective, self.spec.prune.criterion, self.spec.seed
+            )
 
     def _keep_proof(self, state: JobState, proof: engine.Equality) -> None:
         if not proof.holds:
@@ -204,6 +224,20 @@ class Job:
                 samples=proof.samples,
                 holds=proof.holds,
             )
+
+    def _shrink(self, state: JobState) -> None:
+        """Let units go that zeros have killed. Training is over: nothing has to be held."""
+        prune = self.spec.prune
+        if prune.structured or not prune.shrink:
+            return
+        with self._phase("pruning"):
+            shrunk = engine.shrink(state.model, masks=state.masks, prune=prune, seed=self.spec.seed)
+        state.model, state.masks = shrunk.model, shrunk.masks
+        if shrunk.equality is not None:
+            self._keep_proof(state, shrunk.equality)
+            self._note(shrink_note(shrunk))
+        elif shrunk.note is not None:
+            self._note(shrunk.note)
 
     # --- fine-tune -------------------------------------------------------------------------
     def _fine_tune(self, state: JobState, step: int) -> None:

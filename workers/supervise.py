@@ -122,7 +122,9 @@ class Supervisor:
         model = folder / f"model.{attempt.model.format}"
         self.store.fetch(attempt.model_key, attempt.model_sha256, model)
         dataset = checkpoint = None
-        if attempt.dataset_key and attempt.dataset_sha256 and attempt.kind == "prune":
+        # A dry run looks at data only where the choice depends on it.
+        needed = attempt.kind == "prune" or attempt.spec.prune.needs_data
+        if attempt.dataset_key and attempt.dataset_sha256 and needed:
             dataset = folder / "dataset"
             self.store.fetch(attempt.dataset_key, attempt.dataset_sha256, dataset)
         if attempt.checkpoint is not None:

@@ -84,6 +84,7 @@ def capabilities(ctx: Ctx) -> Capabilities:
                 "layer": "The share holds in every layer.",
                 "global": "All layers compete; some lose more than others.",
                 "isomorphic": "Layers of like structure compete among themselves.",
+                "latency": "Layers compete, and units that cost more time go sooner.",
             }
         ),
         schedules=_variants(spec.Schedule),

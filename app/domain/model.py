@@ -61,3 +61,15 @@ class ModelInfo(Record):
     """Activation of each output's layer, where it names one."""
     training: TrainingInfo | None = None
     mends: tuple[Mend, ...] = ()
+    requires: tuple[str, ...] = ()
+    """Packages beyond Keras whose layers the model is built of, by their names on PyPI."""
+    graph_known: bool = True
+    """False where a class of a required package builds the graph: the file then lists neither
+    outputs nor calls, and `layers` are those that keep state, in no order of computation."""
+    inner_layers: tuple[str, ...] = ()
+    """Paths of the layers inside nested models, wrappers and attention: `encoder/dense`."""
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """All that a spec's layer patterns can name: the layers, and those inside them."""
+        return (*(layer.name for layer in self.layers), *self.inner_layers)

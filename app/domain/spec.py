@@ -50,7 +50,7 @@ BlockSide = Annotated[int, Field(ge=1, le=1024)]
 
 # --- granularity -------------------------------------------------------------------------------
 class WeightGranularity(Strict):
-    """Single weights of kernels become zero; shapes stay."""
+    """Single weights of kernels become zero; only dead units go: see `shrink`."""
 
     kind: Literal["weight"] = "weight"
 
@@ -89,7 +89,7 @@ class NmGranularity(Strict):
 
 
 class BlockGranularity(Strict):
-    """Rectangles of neighbouring weights become zero together; shapes stay.
+    """Rectangles of neighbouring weights become zero together; only dead units go: see `shrink`.
 
     A kernel counts as a matrix of inputs (its rows) by outputs (its columns).
     """
@@ -259,6 +259,15 @@ Criterion = Annotated[
 ]
 
 
+UNITS_ONLY = (
+    GeometricMedianCriterion,
+    BatchNormScaleCriterion,
+    ApozCriterion,
+    ActivationCriterion,
+)
+"""Criteria that say something of whole units only."""
+
+
 # --- target ------------------------------------------------------------------------------------
 class FractionTarget(Strict):
     """Remove this share of what the granularity counts: weights, units or channels."""
@@ -342,9 +351,10 @@ class Prune(Strict):
 
     granularity: Granularity = ChannelGranularity()
     criterion: Criterion = MagnitudeCriterion()
-    scope: Literal["layer", "global", "isomorphic"] = "layer"
+    scope: Literal["layer", "global", "isomorphic", "latency"] = "layer"
     """`layer`: the share holds in every layer. `global`: layers compete. `isomorphic`: layers of
-    like structure compete among themselves. [Fang et al. 2024, arXiv:2407.04616]"""
+    like structure compete among themselves. [Fang et al. 2024, arXiv:2407.04616] `latency`: layers
+    compete, and units that cost more time go sooner. [Shen et al. 2022, arXiv:2110.10811]"""
     reduction: Literal["mean", "sum", "max", "first"] = "mean"
     """How the saliencies of coupled layers' slices become one unit's. [Fang et al. 2023,
     arXiv:2301.12900]"""
@@ -357,6 +367,10 @@ class Prune(Strict):
     with the others up to 8, which fills the lanes of SIMD units, where the layer is wide enough."""
     min_units: int = Field(default=1, ge=1, le=65536)
     """Keep at least this many units in each layer."""
+    shrink: bool = True
+    """With zeros (`weight`, `n_m`, `block`): at the end, remove units that have become dead. These
+    are units that nobody reads any more, and units whose weights are all zero, whose value goes
+    into the biases of their readers. Outputs stay the same. `false` keeps all shapes."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -387,11 +401,26 @@ class Prune(Strict):
             raise wrong(
                 "target", 'target is missing; for example {"kind": "fraction", "remove": 0.5}'
             )
+        if isinstance(self.criterion, UNITS_ONLY) and not structured:
+            raise wrong(
+                "criterion",
+                f"criterion {self.criterion.kind} ranks whole units, and granularity "
+                f"{self.granularity.kind} only puts weights to zero: use granularity channel, or "
+                "a criterion of weights such as magnitude, lamp or taylor",
+            )
         if isinstance(self.target, MacsTarget | BytesTarget | LatencyTarget) and not structured:
             raise ValueError(
                 f"zero weights are still stored and multiplied, so granularity "
                 f"{self.granularity.kind} cannot reach a {self.target.kind} target: use "
                 "granularity channel, or a fraction or parameters target"
+            )
+        if self.scope == "latency" and (
+            not structured or isinstance(self.granularity, LayerGranularity)
+        ):
+            raise wrong(
+                "scope",
+                f"scope latency weighs the time of units, and granularity {self.granularity.kind} "
+                "removes none: use granularity channel, or scope global",
             )
         if not structured and (self.round_to is not None or self.min_units != 1):
             raise ValueError("round_to and min_units count units: use granularity unit or channel")

@@ -29,6 +29,8 @@ class TensorRef:
     tensor: int
     shape: Shape | None = None
     """As recorded in the file, where it is."""
+    dtype: str | None = None
+    """As recorded in the file, where it is."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,12 @@ class Graph:
     inputs: tuple[TensorRef, ...]
     outputs: tuple[TensorRef, ...]
 
-    def every_layer(self) -> Iterator[Layer]:
-        """All layers, those of nested models too."""
+    def every_layer(self, path: str = "") -> Iterator[tuple[str, Layer]]:
+        """All layers, those of nested models too, each with its path: `outer/inner`."""
         for layer in self.layers:
-            yield layer
+            yield f"{path}{layer.name}", layer
             if layer.inner is not None:
-                yield from layer.inner.every_layer()
+                yield from layer.inner.every_layer(f"{path}{layer.name[:200]}/")
 
 
 def parse_json(text: bytes | str, what: str) -> Config:
@@ -152,21 +154,38 @@ def _parse_layer(entry: Any) -> Layer:
 
 def _tensors(value: Any) -> Iterator[TensorRef]:
     if isinstance(value, dict):
-        if value.get("class_name") == "__keras_tensor__":
+        if is_tensor(value):
             config = value["config"]
             layer, node, tensor = config["keras_history"]
-            yield TensorRef(str(layer), int(node), int(tensor), as_shape(config.get("shape")))
+            dtype = config.get("dtype")
+            dtype = dtype if isinstance(dtype, str) else None
+            shape = as_shape(config.get("shape"))
+            yield TensorRef(str(layer), int(node), int(tensor), shape, dtype)
         else:
-            for item in value.values():
-                yield from _tensors(item)
+            # A call keeps the order of its arguments; Keras flattens other dictionaries by key.
+            is_call = "args" in value and "kwargs" in value
+            keywords = value.get("kwargs") if is_call else None
+            if isinstance(keywords, dict):
+                yield from _tensors(value["args"])
+                for item in keywords.values():
+                    yield from _tensors(item)
+            else:
+                for key in sorted(value):
+                    yield from _tensors(value[key])
     elif isinstance(value, list):
         for item in value:
             yield from _tensors(item)
 
 
+def is_tensor(value: Any) -> bool:
+    """Whether an argument of a call is a tensor of the graph."""
+    return isinstance(value, dict) and value.get("class_name") == "__keras_tensor__"
+
+
 def _references(value: Any) -> tuple[TensorRef, ...]:
     if isinstance(value, dict):
-        return tuple(ref for item in value.values() for ref in _references(item))
+        # Keras flattens dictionaries in the order of their keys, whatever the file's order.
+        return tuple(ref for key in sorted(value) for ref in _references(value[key]))
     if isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
         return (TensorRef(value[0], int(value[1]), int(value[2])),)
     if isinstance(value, list):

@@ -100,6 +100,8 @@ def _pairs(
 ) -> list[tuple[TensorInfo, ArrayInfo]]:
     """Model tensors with their arrays: by name, or the only one with the only one."""
     tensors = model.inputs if what == "input" else model.outputs
+    if not tensors and not model.graph_known:
+        return []
     if len(tensors) == len(arrays) == 1:
         return [(tensors[0], arrays[0])]
     named = {array.name: array for array in arrays}

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.domain.errors import InvalidModel
 from app.domain.model import LayerInfo, Mend, ModelFormat, ModelInfo, TensorInfo
-from app.intake import archive, hdf5
+from app.intake import archive, hdf5, hub
 from app.intake.archive import SAVE_ADVICE, KerasArchive
 from app.intake.compile_config import read_training
 from app.intake.config import (
@@ -21,14 +21,18 @@ from app.intake.config import (
     parse_graph,
     parse_json,
 )
+from app.intake.dtypes import output_dtype
 from app.intake.expected import check_shapes
+from app.intake.findings import Findings
 from app.intake.legacy import check_backend, convert, is_legacy
-from app.intake.refusals import check_layers
+from app.intake.paths import inner_layers
+from app.intake.refusals import check_layers, check_model_class
 from app.intake.shapes import layer_inputs, output_shapes
 from app.intake.variables import (
     Variables,
     archive_variables,
     check_values,
+    layers_group,
     legacy_variables,
 )
 
@@ -74,6 +78,8 @@ class _Reading:
     variables: Variables
     training: Any
     mends: tuple[Mend, ...]
+    requires: tuple[str, ...] = ()
+    graph_known: bool = True
 
 
 def inspect_model(path: Path, filename: str, scratch: Path | None = None) -> ModelInfo:
@@ -127,10 +133,20 @@ def _read_archive(opened: KerasArchive, stored: Any) -> _Reading:
     version = metadata.get("keras_version")
     version = version if isinstance(version, str) else None
     training, legacy = config.get("compile_config"), is_legacy(version, config)
+    if hub.is_hub(config):
+        check_model_class(config)
+        graph, variables = hub.stored_graph(config, layers_group(stored))
+        needs = _requirements(config)
+        return _Reading("keras", version, False, graph, variables, training, (), needs, False)
     conversion = convert(config, legacy=legacy)
     graph = checked_graph(conversion.config)
     variables = archive_variables(graph, stored, legacy=legacy)
-    return _Reading("keras", version, legacy, graph, variables, training, conversion.mends)
+    mends, needs = conversion.mends, _requirements(config)
+    return _Reading("keras", version, legacy, graph, variables, training, mends, needs)
+
+
+def _requirements(config: Config) -> tuple[str, ...]:
+    return (hub.REQUIREMENT,) if hub.needs_hub(config) else ()
 
 
 def _read_hdf5(stored: Any, filename: str) -> _Reading:
@@ -150,7 +166,8 @@ def _read_hdf5(stored: Any, filename: str) -> _Reading:
     graph = checked_graph(conversion.config)
     variables = legacy_variables(graph, stored)
     parsed = parse_json(training, "training_config") if training else None
-    return _Reading("h5", version, legacy, graph, variables, parsed, conversion.mends)
+    mends, needs = conversion.mends, _requirements(config)
+    return _Reading("h5", version, legacy, graph, variables, parsed, mends, needs)
 
 
 def checked_graph(config: Config) -> Graph:
@@ -164,7 +181,7 @@ def checked_graph(config: Config) -> Graph:
         raise InvalidModel(
             f"The model is of class {class_name!r}. Only Sequential and Functional models carry "
             "their graph in the file; a subclassed model is code. Rebuild it as one of these "
-            "and save it again."
+            "and save it again; save models of KerasHub as .keras."
         )
     graph = parse_graph(config)
     check_layers(graph)
@@ -174,12 +191,15 @@ def checked_graph(config: Config) -> Graph:
 def _describe(reading: _Reading) -> ModelInfo:
     graph = reading.graph
     inputs = layer_inputs(graph)
+    findings = Findings()
     for layer in graph.layers:
-        found = reading.variables[layer.name]
-        check_shapes(layer, inputs.get(layer.name, []), found)
-        check_values(layer, found)
+        with findings.of(layer.name):
+            found = reading.variables[layer.name]
+            check_shapes(layer, inputs.get(layer.name, []), found)
+            check_values(layer, found)
+    findings.check()
     layers = tuple(_layer(layer, reading.variables) for layer in graph.layers)
-    if not input_layers(graph):
+    if reading.graph_known and not input_layers(graph):
         raise InvalidModel(
             "The model does not say what shape its input has. Build it (call it once, or add a "
             "keras.Input as its first layer) and save it again."
@@ -188,20 +208,23 @@ def _describe(reading: _Reading) -> ModelInfo:
         format=reading.format,
         keras_version=reading.keras_version,
         legacy=reading.legacy,
-        inputs=tuple(_input(layer) for layer in input_layers(graph)),
+        inputs=tuple(_input(layer, reading.graph_known) for layer in input_layers(graph)),
         outputs=_outputs(graph),
         parameters=sum(layer.parameters for layer in layers),
         layers=layers,
         output_activations=tuple(_activation(layer) for layer in output_layers(graph)),
         training=read_training(reading.training),
         mends=reading.mends,
+        requires=reading.requires,
+        graph_known=reading.graph_known,
+        inner_layers=inner_layers(graph, reading.variables, hdf5_file=reading.format == "h5"),
     )
 
 
 def _layer(layer: Layer, variables: Variables) -> LayerInfo:
     return LayerInfo(
         name=layer.name,
-        class_name=layer.class_name,
+        class_name=layer.class_name.rsplit(">", 1)[-1],
         parameters=sum(variable.size for variable in variables[layer.name]),
         trainable=bool(layer.config.get("trainable", True)),
         settings={
@@ -212,11 +235,10 @@ def _layer(layer: Layer, variables: Variables) -> LayerInfo:
     )
 
 
-def _input(layer: Layer) -> TensorInfo:
+def _input(layer: Layer, graph_known: bool) -> TensorInfo:
+    default = "float32" if graph_known else None
     return TensorInfo(
-        name=layer.name,
-        shape=input_shape(layer),
-        dtype=dtype_name(layer.config) or "float32",
+        name=layer.name, shape=input_shape(layer), dtype=dtype_name(layer.config) or default
     )
 
 
@@ -231,14 +253,9 @@ def output_layers(graph: Graph) -> tuple[Layer, ...]:
 def _outputs(graph: Graph) -> tuple[TensorInfo, ...]:
     pairs = zip(output_layers(graph), output_shapes(graph), strict=True)
     return tuple(
-        TensorInfo(name=layer.name, shape=shape, dtype=_compute_dtype(layer))
+        TensorInfo(name=layer.name, shape=shape, dtype=output_dtype(layer))
         for layer, shape in pairs
     )
-
-
-def _compute_dtype(layer: Layer) -> str:
-    name = dtype_name(layer.config) or "float32"
-    return name.removeprefix("mixed_")
 
 
 def _activation(layer: Layer) -> str | None:

@@ -6,9 +6,10 @@ Where the config does not tell, the shape is `None`: nothing is guessed.
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
 
+from app.intake import shape_windows as windows
 from app.intake.config import Config, Shape
+from app.intake.shape_windows import numbers
 
 Shapes = list[Shape | None]
 
@@ -36,7 +37,6 @@ _ELEMENTWISE = frozenset(
         "SpatialDropout1D",
         "SpatialDropout2D",
         "SpatialDropout3D",
-        "SpectralNormalization",
         "UnitNormalization",
         "RandomFlip",
         "RandomRotation",
@@ -44,9 +44,18 @@ _ELEMENTWISE = frozenset(
         "RandomTranslation",
         "RandomContrast",
         "RandomBrightness",
+        *[f"Random{what}" for what in ("ColorDegeneration", "ColorJitter", "ElasticTransform")],
+        *[f"Random{what}" for what in ("Erasing", "GaussianBlur", "Grayscale", "Hue", "Invert")],
+        *[f"Random{what}" for what in ("Perspective", "Posterization", "Saturation")],
+        *[f"Random{what}" for what in ("Sharpness", "Shear")],
+        *["AutoContrast", "Solarization", "RandAugment", "AugMix"],
+        "ContrastLimitedAdaptiveHistogramEqualization",
+        "Hashing",
     ]
 )
 _MERGES = frozenset({"Add", "Average", "Maximum", "Minimum", "Multiply", "Subtract"})
+_WRAPPERS = frozenset({"SpectralNormalization"})
+"""Layers that do to a shape what the layer inside them does."""
 _RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "RNN"})
 
 
@@ -63,6 +72,15 @@ def infer_class(class_name: str, config: Config, inputs: Shapes) -> Shapes:
             return _recurrent(config, inputs[0])
         if class_name == "Bidirectional":
             return _bidirectional(config, inputs)
+        if class_name in _WRAPPERS:
+            inner = config["layer"]
+            return infer_class(inner["class_name"], inner["config"], inputs)
+        if class_name.startswith("ConvLSTM"):
+            return windows.conv_recurrent(config, inputs[0])
+        if class_name == "Dot":
+            return [_dot(config, inputs)]
+        if class_name in ("Attention", "AdditiveAttention"):
+            return _attend(inputs)
         rule = _RULES.get(class_name)
         return [rule(config, inputs[0]) if rule else None]
     except (
@@ -87,6 +105,13 @@ def _dense(config: Config, shape: Shape) -> Shape:
 
 def _embedding(config: Config, shape: Shape) -> Shape:
     return (*shape, int(config["output_dim"]))
+
+
+def _reversible(config: Config, shape: Shape) -> Shape:
+    """An embedding that, called with `reverse`, scores every word instead."""
+    if config.get("reverse"):
+        return (*shape[:-1], int(config["input_dim"]))
+    return _embedding(config, shape)
 
 
 def _flatten(config: Config, shape: Shape) -> Shape:
@@ -115,120 +140,56 @@ def _repeat(config: Config, shape: Shape) -> Shape:
     return (shape[0], int(config["n"]), *shape[1:])
 
 
-def _split(config: Config, shape: Shape) -> tuple[list[int | None], int | None, bool]:
-    last = config.get("data_format") != "channels_first"
-    return (list(shape[1:-1]), shape[-1], True) if last else (list(shape[2:]), shape[1], False)
-
-
-def _join(batch: int | None, spatial: list[int | None], channels: int | None, last: bool) -> Shape:
-    return (batch, *spatial, channels) if last else (batch, channels, *spatial)
-
-
-def _numbers(value: Any, count: int) -> list[int]:
-    items = value if isinstance(value, (list, tuple)) else [value] * count
-    return [int(item) for item in items]
-
-
-def _window(size: int | None, kernel: int, stride: int, padding: str) -> int | None:
-    if size is None:
-        return None
-    if padding in ("same", "causal"):
-        return -(-size // stride)
-    return (size - kernel) // stride + 1
-
-
-def _slide(config: Config, shape: Shape, size_key: str, channels: int | None) -> Shape:
-    spatial, _, last = _split(config, shape)
-    count = len(spatial)
-    sizes = _numbers(config[size_key], count)
-    strides = _numbers(config.get("strides") or sizes, count)
-    dilation = _numbers(config.get("dilation_rate", 1), count)
-    kernels = [(size - 1) * rate + 1 for size, rate in zip(sizes, dilation, strict=True)]
-    padding = str(config.get("padding", "valid"))
-    new = [_window(*item, padding) for item in zip(spatial, kernels, strides, strict=True)]
-    return _join(shape[0], new, channels, last)
-
-
-def _conv(config: Config, shape: Shape) -> Shape:
-    return _slide(config, shape, "kernel_size", int(config["filters"]))
-
-
-def _depthwise(config: Config, shape: Shape) -> Shape:
-    channels = _split(config, shape)[1]
-    multiplier = int(config.get("depth_multiplier", 1))
-    return _slide(config, shape, "kernel_size", channels and channels * multiplier)
-
-
-def _pool(config: Config, shape: Shape) -> Shape:
-    return _slide(config, shape, "pool_size", _split(config, shape)[1])
-
-
-def _transpose(config: Config, shape: Shape) -> Shape:
-    spatial, _, last = _split(config, shape)
-    count = len(spatial)
-    kernels, strides = (_numbers(config[key], count) for key in ("kernel_size", "strides"))
-    dilation = _numbers(config.get("dilation_rate", 1), count)
-    given = config.get("output_padding")
-    extra = None if given is None else _numbers(given, count)
-    new: list[int | None] = []
-    for i, size in enumerate(spatial):
-        kernel = (kernels[i] - 1) * dilation[i] + 1
-        same = config.get("padding") == "same"
-        if size is None:
-            new.append(None)
-        elif extra is None:
-            new.append(size * strides[i] + (0 if same else max(kernel - strides[i], 0)))
-        else:
-            pad = 2 * (kernel // 2) if same else 0
-            new.append((size - 1) * strides[i] + kernel - pad + extra[i])
-    return _join(shape[0], new, int(config["filters"]), last)
-
-
-def _global_pool(config: Config, shape: Shape) -> Shape:
-    spatial, channels, last = _split(config, shape)
-    if config.get("keepdims"):
-        return _join(shape[0], [1] * len(spatial), channels, last)
-    return (shape[0], channels)
-
-
-def _pad(config: Config, shape: Shape, key: str, sign: int) -> Shape:
-    spatial, channels, last = _split(config, shape)
-    pairs = config[key] if isinstance(config[key], list) else [config[key]] * len(spatial)
-    if len(spatial) == 1 and len(pairs) == 2 and not isinstance(pairs[0], list):
-        pairs = [pairs]
-    new = [
-        None if size is None else size + sign * sum(_numbers(pair, 2))
-        for size, pair in zip(spatial, pairs, strict=True)
-    ]
-    return _join(shape[0], new, channels, last)
-
-
-def _zero_pad(config: Config, shape: Shape) -> Shape:
-    return _pad(config, shape, "padding", 1)
-
-
-def _crop(config: Config, shape: Shape) -> Shape:
-    return _pad(config, shape, "cropping", -1)
-
-
-def _upsample(config: Config, shape: Shape) -> Shape:
-    spatial, channels, last = _split(config, shape)
-    factors = _numbers(config["size"], len(spatial))
-    new = [n and n * factor for n, factor in zip(spatial, factors, strict=True)]
-    return _join(shape[0], new, channels, last)
-
-
-def _resize(config: Config, shape: Shape) -> Shape:
-    _, channels, last = _split(config, shape)
-    size: list[int | None] = [int(config["height"]), int(config["width"])]
-    return _join(shape[0], size, channels, last)
-
-
 def _attention(config: Config, shape: Shape) -> Shape | None:
     target = config.get("output_shape")
     if target is None:
         return shape
-    return (*shape[:-1], *_numbers(target, 1))
+    return (*shape[:-1], *numbers(target, 1))
+
+
+def _attend(inputs: Shapes) -> Shapes:
+    """Queries, values and perhaps keys: as many rows as queries, as wide as values."""
+    query, value = inputs[0], inputs[1] if len(inputs) > 1 else None
+    if query is None or value is None:
+        return [None]
+    return [(*query[:-1], value[-1]), (*query[:-1], value[-2])]
+
+
+def _einsum(config: Config, shape: Shape) -> Shape:
+    """`output_shape` names all axes but the batch and those that the equation's dots stand for."""
+    left = config["equation"].split(",")[0]
+    rest = config["output_shape"]
+    full: list[int | None] = [shape[0], *(rest if isinstance(rest, list) else [rest])]
+    elided = len(shape) - len(left.replace("...", ""))
+    if left.startswith("..."):
+        full[1:1] = shape[1:elided]
+    else:
+        full.extend(shape[len(shape) - elided :])
+    return tuple(None if size is None else int(size) for size in full)
+
+
+def _categories(config: Config, shape: Shape) -> Shape | None:
+    """One-hot adds an axis, the other modes count over the last one."""
+    mode = config.get("output_mode", "multi_hot" if "num_tokens" in config else "int")
+    if mode == "int":
+        return shape
+    size = config.get("num_tokens")
+    if not isinstance(size, int):
+        return None
+    if mode == "one_hot":
+        return (*(shape[:-1] if shape[-1] == 1 else shape), size)
+    return (*shape[:-1], size)
+
+
+def _dot(config: Config, inputs: Shapes) -> Shape | None:
+    a, b = inputs
+    if a is None or b is None:
+        return None
+    axes = config["axes"] if isinstance(config["axes"], list) else [config["axes"]] * 2
+    first, second = (axis % len(shape) for axis, shape in zip(axes, (a, b), strict=True))
+    left = [n for i, n in enumerate(a) if i != first]
+    right = [n for i, n in enumerate(b) if i not in (0, second)]
+    return tuple(left + right) if len(left + right) > 1 else (a[0], 1)
 
 
 def _recurrent(config: Config, shape: Shape) -> Shapes:
@@ -267,8 +228,13 @@ def _merge(shapes: list[Shape], count: int) -> Shape | None:
     if len(shapes) != count:
         return None
     rank = max(len(shape) for shape in shapes)
-    if any(len(shape) != rank for shape in shapes):
-        return None
+    # Behind the batch, missing axes are taken to be of length 1.
+    shapes = [(shape[0], *[1] * (rank - len(shape)), *shape[1:]) for shape in shapes if shape]
+    return broadcast(shapes)
+
+
+def broadcast(shapes: list[Shape]) -> Shape:
+    """The shape of shapes of one rank that are combined element by element."""
     merged: list[int | None] = []
     for sizes in zip(*shapes, strict=True):
         fixed = {size for size in sizes if size not in (None, 1)}
@@ -292,23 +258,29 @@ _GROUPS: Mapping[str, Callable[[Config, Shape], Shape | None]] = MappingProxyTyp
         " ".join(_ELEMENTWISE): _same,
         "Dense": _dense,
         "Embedding": _embedding,
+        "ReversibleEmbedding": _reversible,
         "Flatten": _flatten,
         "Reshape": _reshape,
         "Permute": _permute,
         "RepeatVector": _repeat,
-        "Conv1D Conv2D Conv3D SeparableConv1D SeparableConv2D": _conv,
-        "DepthwiseConv1D DepthwiseConv2D": _depthwise,
-        "Conv1DTranspose Conv2DTranspose Conv3DTranspose": _transpose,
-        "AveragePooling1D AveragePooling2D AveragePooling3D": _pool,
-        "MaxPooling1D MaxPooling2D MaxPooling3D": _pool,
-        "GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D": _global_pool,
-        "GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D": _global_pool,
-        "ZeroPadding1D ZeroPadding2D ZeroPadding3D": _zero_pad,
-        "Cropping1D Cropping2D Cropping3D": _crop,
-        "UpSampling1D UpSampling2D UpSampling3D": _upsample,
-        "Resizing CenterCrop RandomCrop": _resize,
-        "MultiHeadAttention": _attention,
-        "Attention AdditiveAttention": _same,
+        "Conv1D Conv2D Conv3D SeparableConv1D SeparableConv2D": windows.conv,
+        "DepthwiseConv1D DepthwiseConv2D": windows.depthwise,
+        "Conv1DTranspose Conv2DTranspose Conv3DTranspose": windows.transpose,
+        "AveragePooling1D AveragePooling2D AveragePooling3D": windows.pool,
+        "MaxPooling1D MaxPooling2D MaxPooling3D": windows.pool,
+        "GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D": windows.global_pool,
+        "GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D": windows.global_pool,
+        "ZeroPadding1D ZeroPadding2D ZeroPadding3D": windows.zero_pad,
+        "Cropping1D Cropping2D Cropping3D": windows.crop,
+        "UpSampling1D UpSampling2D UpSampling3D": windows.upsample,
+        "Resizing CenterCrop RandomCrop": windows.resize,
+        "AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D": (
+            windows.adaptive_pool
+        ),
+        "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D": windows.adaptive_pool,
+        "MultiHeadAttention GroupQueryAttention GroupedQueryAttention": _attention,
+        "EinsumDense": _einsum,
+        "CategoryEncoding Discretization IntegerLookup StringLookup": _categories,
     }
 )
 _RULES: Mapping[str, Callable[[Config, Shape], Shape | None]] = MappingProxyType(

@@ -2,6 +2,7 @@
 
 from app.intake.config import (
     MODEL_CLASSES,
+    Config,
     Graph,
     Layer,
     Shape,
@@ -10,6 +11,7 @@ from app.intake.config import (
     input_shape,
     parse_graph,
 )
+from app.intake.shape_ops import infer_operation
 from app.intake.shape_rules import Shapes, infer_class
 
 PASS_LIMIT = 100
@@ -78,7 +80,7 @@ class _Walk:
                     continue
                 found = [_look_up(known, ref) for ref in refs]
                 seen.setdefault(layer.name, found)
-                known[(layer.name, index)] = self._infer(layer, found)
+                known[(layer.name, index)] = self._infer(layer, found, index)
             if len(waiting) in (0, len(pending)):
                 break
             pending = waiting
@@ -96,26 +98,39 @@ class _Walk:
             known[(layer.name, 0)] = current
         return known
 
-    def _infer(self, layer: Layer, inputs: Shapes) -> Shapes:
+    def _infer(self, layer: Layer, inputs: Shapes, call: int = 0) -> Shapes:
         if layer.inner is not None:
             return self.outputs(layer.inner, tuple(inputs))
         if layer.is_operation:
-            return [None]
+            return infer_operation(layer.class_name, layer.config, _arguments(layer, call), inputs)
         if layer.class_name == "TimeDistributed":
-            return [self._time_distributed(layer, inputs[0] if inputs else None)]
+            return [self._time_distributed(layer.config, inputs[0] if inputs else None)]
+        if layer.class_name == "ReversibleEmbedding":
+            keywords = _arguments(layer, call).get("kwargs")
+            reverse = isinstance(keywords, dict) and bool(keywords.get("reverse"))
+            return infer_class(layer.class_name, {**layer.config, "reverse": reverse}, inputs)
         return infer_class(layer.class_name, layer.config, inputs)
 
-    def _time_distributed(self, layer: Layer, shape: Shape | None) -> Shape | None:
-        entry = layer.config.get("layer")
+    def _time_distributed(self, config: Config, shape: Shape | None) -> Shape | None:
+        entry = config.get("layer")
         if shape is None or len(shape) < 2 or not isinstance(entry, dict):
             return None
         each = (shape[0], *shape[2:])
         if entry.get("class_name") in MODEL_CLASSES:
             inner = self._parsed.setdefault(id(entry), parse_graph(entry))
             result = self.outputs(inner, (each,))[0]
+        elif entry.get("class_name") == "TimeDistributed":
+            result = self._time_distributed(entry.get("config", {}), each)
         else:
             result = infer_class(str(entry.get("class_name")), entry.get("config", {}), [each])[0]
         return None if result is None else (result[0], shape[1], *result[1:])
+
+
+def _arguments(layer: Layer, call: int) -> Config:
+    """The serialised arguments of one call; empty in a Sequential, which records none."""
+    nodes = layer.entry.get("inbound_nodes")
+    node = nodes[call] if isinstance(nodes, list) and call < len(nodes) else None
+    return node if isinstance(node, dict) else {}
 
 
 def _look_up(known: Known, ref: TensorRef) -> Shape | None:

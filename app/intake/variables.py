@@ -12,6 +12,7 @@ from app.domain.errors import InvalidModel
 from app.intake import hdf5
 from app.intake.compile_config import snake_case
 from app.intake.config import Graph, Layer
+from app.intake.known import PYTHON_NAMES
 
 LEGACY_ROOT = "_layer_checkpoint_dependencies"
 """Where some releases of Keras 2 kept the layers' weights in a `.keras` archive."""
@@ -70,7 +71,8 @@ def counted_names(graph: Graph) -> dict[str, tuple[str, int]]:
         # A Sequential does not count its InputLayer among its layers, a graph not its functions.
         if layer.is_operation or (graph.sequential and layer.class_name == "InputLayer"):
             continue
-        key = snake_case(layer.class_name)
+        # Keras names a layer's group by its class in Python.
+        key = snake_case(PYTHON_NAMES.get(layer.class_name, layer.class_name))
         found[layer.name] = (key, used.get(key, 0))
         used[key] = used.get(key, 0) + 1
     return found
@@ -115,13 +117,44 @@ def group_variables(group: Any) -> Iterator[Variable]:
     """All variables below a layer's group, but for random state, which Keras does not count."""
     if group is None:
         return
+    own = list(_own_variables(group))
+    yield from own[1:] if _repeats_kernel(group, own) else own
+    for name in _parts(group):
+        yield from group_variables(group[name])
+
+
+def _own_variables(group: Any) -> Iterator[Variable]:
     if "vars" in group and isinstance(group["vars"], h5py.Group):
         numbered = [name for name in group["vars"] if name.isdigit()]
         for name in sorted(numbered, key=int):
             yield Variable(f"{group.name}/vars/{name}", group["vars"][name])
+
+
+def _parts(group: Any) -> Iterator[str]:
     for name in group:
         if name != "vars" and name not in _RANDOM_STATE and isinstance(group[name], h5py.Group):
-            yield from group_variables(group[name])
+            yield name
+
+
+def _repeats_kernel(group: Any, own: list[Variable]) -> bool:
+    """Whether this is a SpectralNormalization, which stores its layer's kernel a second time.
+
+    Beside it there is the vector u of power iteration, of shape (1, last axis of the kernel).
+    """
+    wrapped = group.get("layer")
+    if len(own) != 2 or not isinstance(wrapped, h5py.Group):
+        return False
+    kernel = next(_own_variables(wrapped), None)
+    if kernel is None or own[0].shape != kernel.shape or not kernel.shape:
+        return False
+    return own[1].shape == (1, kernel.shape[-1])
+
+
+def stored_name(group: Any) -> str | None:
+    """What the layer of a group is called, where Keras noted it down."""
+    own = group.get("vars")
+    name = hdf5.text_attribute(own, "name") if isinstance(own, h5py.Group) else None
+    return name or None
 
 
 def legacy_variables(graph: Graph, file: Any) -> Variables:
@@ -177,13 +210,19 @@ def check_values(layer: Layer, variables: tuple[Variable, ...]) -> None:
     """Every stored number of a layer.
 
     Raises:
-        InvalidModel: a variable holds NaN or infinity, or no numbers at all.
+        InvalidModel: a variable holds NaN or infinity, no numbers at all, or quantised ones.
     """
     for variable in variables:
         kind = variable.dataset.dtype.kind
         if kind not in "fiubV":
             raise InvalidModel(
                 f"Layer {layer.name!r}: variable {variable.path} does not hold numbers."
+            )
+        if variable.dataset.dtype.kind in "iu" and variable.dataset.dtype.itemsize == 1:
+            # Attention does not say so in its config.
+            raise InvalidModel(
+                f"Layer {layer.name!r} is already quantised: variable {variable.path} holds whole "
+                "numbers of 8 bits. Prune before quantising: upload the model as it was before."
             )
         if not hdf5.is_finite(variable.dataset):
             raise InvalidModel(

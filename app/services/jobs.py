@@ -293,7 +293,7 @@ def check_references(session: Session, spec: PruningSpec) -> None:
             field="model",
         )
     info = ModelInfo.model_validate(model.info)
-    names = [layer.name for layer in info.layers]
+    names = info.layer_names
     for index, override in enumerate(spec.prune.layers):
         if not fnmatch.filter(names, override.match):
             raise InvalidSpec(

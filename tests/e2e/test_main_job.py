@@ -103,6 +103,7 @@ def test_pruned_weights_stay_zero_through_fine_tuning(
                 "granularity": "weight",
                 "scope": "global",
                 "target": {"kind": "fraction", "remove": 0.9},
+                "shrink": False,
             },
             "schedule": {"kind": "polynomial", "steps": 3},
             "fine_tune": {"epochs": 3, "optimizer": {"kind": "adam", "weight_decay": 0.01}},
@@ -119,6 +120,32 @@ def test_pruned_weights_stay_zero_through_fine_tuning(
     steps = [event["data"]["step"] for event in service.events(job["id"]) if event["kind"] == "cut"]
     assert steps == [1, 2, 3]
     assert len(job["metrics"]["history"]) <= 2 * 1 + 3
+
+
+def test_units_that_zeros_have_killed_are_removed(
+    service: Service, files: Path, uploaded: dict[str, Any], tmp_path: Path
+) -> None:
+    job = service.succeed(
+        {
+            "model": uploaded["mlp"],
+            "dataset": uploaded["data"],
+            "prune": {"granularity": "weight", "target": {"kind": "fraction", "remove": 0.9}},
+            "fine_tune": {"epochs": 1},
+            "evaluate": {"latency": None},
+        }
+    )
+    metrics = job["metrics"]
+    model = keras.models.load_model(service.download(job["id"], "model.keras", tmp_path))
+    assert model.count_params() == metrics["after"]["parameters"]
+    assert metrics["after"]["parameters"] < metrics["pruned"]["parameters"]
+    assert metrics["pruned"]["parameters"] == metrics["before"]["parameters"]
+    assert metrics["after"]["bytes"]["keras"] < metrics["pruned"]["bytes"]["keras"]
+    assert metrics["equality"]["holds"] is True
+    units = [(one["units_before"], one["units_after"]) for one in metrics["per_layer"]]
+    assert [after for _, after in units] == [layer.units for layer in model.layers]
+    assert any("dead and removed" in note for note in metrics["notes"])
+    assert "went with dead units" in metrics["verdict"][0]
+    assert measured(model, files) == metrics["after"]["evaluation"]["accuracy"]["value"]
 
 
 @pytest.mark.parametrize(

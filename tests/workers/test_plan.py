@@ -53,3 +53,9 @@ def test_masks_are_planned_in_weights(prune: dict[str, Any], removed: int, tmp_p
     gone = sum(layer.removed for layer in found.layers)
     assert found.after.nonzero_parameters == found.before.nonzero_parameters - gone
     assert "Zero weights keep their place in dense kernels" in found.notes[0]
+    assert "layers may become smaller than foreseen here" in found.notes[1]
+
+
+def test_without_shrink_all_shapes_stay(tmp_path: Path) -> None:
+    prune = {"granularity": "weight", "target": HALF, "shrink": False}
+    assert not any("smaller than foreseen" in note for note in plan(order(prune, tmp_path)).notes)

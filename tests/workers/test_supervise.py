@@ -344,3 +344,26 @@ def _until(condition: Callable[[], bool]) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+@pytest.mark.parametrize(("criterion", "there"), [("magnitude", False), ("taylor", True)])
+def test_a_dry_run_is_handed_the_data_only_where_it_looks_at_it(
+    world: World, criterion: str, there: bool
+) -> None:
+    Examples(Uploads(world.database, world.store), world.jobs).ensure("dts_example")
+    spec = PruningSpec.model_validate(
+        {
+            "model": "mdl_example",
+            "dataset": "dts_example",
+            "prune": {"criterion": criterion, "target": {"kind": "fraction", "remove": 0.5}},
+        }
+    )
+    id_ = world.jobs._begin_plan(spec)
+    attempt = lifecycle.claim(world.database, id_, "test", world.settings.lease_seconds)
+    assert attempt is not None
+    program = f"""
+        assert (order["dataset_path"] is not None) is {there}
+        assert not {there} or os.path.getsize(order["dataset_path"]) > 1000
+        tell(type="done", result={{}}, files=[])
+        """
+    assert world.supervise(attempt, program) is Status.SUCCEEDED

@@ -13,6 +13,7 @@ from workers.engine import graph
 from workers.engine.channels import Binding, Maker, Walk, walk_graph
 from workers.engine.counting import Counts, tally
 from workers.engine.ids import NOBODY, Axis, Ids
+from workers.engine.parts import settle
 from workers.engine.rules import RULES
 
 DENSE = (keras.layers.Dense, keras.layers.EinsumDense)
@@ -266,4 +267,6 @@ def analyse(model: Any) -> Analysis:
         EngineRefusal: the model has no graph that can be read, and why.
     """
     graph.ensure_supported(model)
-    return Analysis(model, walk_graph(model, RULES))
+    walk = walk_graph(model, RULES)
+    settle(walk)
+    return Analysis(model, walk)

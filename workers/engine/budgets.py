@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.domain.spec import FractionTarget, MacsTarget, ParametersTarget, Prune
 from workers.engine.analysis import Analysis
 from workers.engine.candidates import Candidate
+from workers.engine.costs import MEASURES, Terms, mac_entries, time_entries
 from workers.engine.cut import Progress
 from workers.engine.masks import Mask, removal_count, smallest
 from workers.engine.prediction import Sizes
@@ -61,6 +64,8 @@ def _reach(
     analysis: Analysis, found: list[Candidate], prune: Prune, step: float, progress: Progress
 ) -> Reached:
     target = prune.target
+    if prune.scope == "latency":
+        return Reached(_by_time(analysis, found, prune, step, progress), 0.0)
     if isinstance(target, FractionTarget):
         fraction = step * target.remove
         return Reached(choose(found, prune, fraction, step), fraction)
@@ -86,6 +91,104 @@ def _reach(
     if prune.round_to is None and left(choice) < (1.0 - SLACK) * limit:
         choice = _singly_given_back(choice, loose, left, limit)
     return Reached(choice, fraction)
+
+
+def _by_time(
+    analysis: Analysis, found: list[Candidate], prune: Prune, step: float, progress: Progress
+) -> Choice:
+    """The units that give least for the time that they cost go, a multiple at a time.
+
+    A unit gives its saliency times its multiply-accumulates: of two models as fast, the one that
+    computes more is taken to be the better one. What it gives grows as its group gets narrower, by
+    the square of how much is left, so that no layer goes to its last units first. [After HALP, Shen
+    et al. 2022, arXiv:2110.10811, which solves the knapsack exactly]
+    """
+    groups = [candidate.group for candidate in found]
+    time = Terms(analysis, groups, time_entries(analysis))
+    macs = Terms(analysis, groups, mac_entries(analysis))
+    original = np.array([c.original for c in found], dtype=np.float64)
+    kept = np.array([c.size for c in found], dtype=np.float64)
+    done, owed = _goal(analysis, found, prune, step, progress)
+    saliency = [candidate.relative[candidate.order] for candidate in found]
+    own = np.array([c.wish.remove is not None for c in found])
+    kept[own] -= [c.limited(c.asked(0.0, step)) for c in found if c.wish.remove is not None]
+    while not done(kept):
+        rate = macs.gradient(kept) / np.maximum(time.gradient(kept), 1e-12)
+        steps = np.array([_step(c, int(n)) for c, n in zip(found, kept, strict=True)])
+        steps[own] = 0
+        worth = np.full(len(found), np.inf)
+        for number in np.flatnonzero(steps):
+            first = found[number].size - int(kept[number])
+            ranked = saliency[number][first : first + steps[number]].mean()
+            left = kept[number] / original[number]
+            worth[number] = ranked * rate[number] / (left * left)
+        if not np.isfinite(worth).any():
+            raise owed(kept)
+        chosen = int(np.argmin(worth))
+        kept[chosen] -= steps[chosen]
+    choice = {c.group.key: c.size - int(n) for c, n in zip(found, kept, strict=True)}
+    return _trimmed(choice, found, prune, done, kept)
+
+
+def _step(candidate: Candidate, kept: int) -> int:
+    """How many units go next: down to the next multiple, as far as they may."""
+    lanes = candidate.multiple or 1
+    lower = (kept - 1) // lanes * lanes
+    least = candidate.at_least if lanes == 1 else max(lanes, candidate.at_least)
+    return kept - lower if lower >= least else 0
+
+
+Done = Callable[[NDArray[Any]], bool]
+
+
+def _goal(
+    analysis: Analysis, found: list[Candidate], prune: Prune, step: float, progress: Progress
+) -> tuple[Done, Callable[[NDArray[Any]], OutOfReach]]:
+    """When enough has gone, and what to say if it never does."""
+    target = prune.target
+    if isinstance(target, FractionTarget):
+        total = sum(c.original for c in found)
+        stay = total - removal_count(step * target.remove, total)
+
+        def short(kept: NDArray[Any]) -> OutOfReach:
+            return OutOfReach("units", 1.0 - target.remove, float(kept.sum()) / max(total, 1))
+
+        return lambda kept: bool(kept.sum() <= stay), short
+    if not isinstance(target, MacsTarget | ParametersTarget):
+        raise TypeError(f"a target of kind {target.kind if target else None} is searched for")
+    macs = isinstance(target, MacsTarget)
+    whole = progress.macs if macs else progress.parameters
+    limit = (1.0 - step * (1.0 - target.keep)) * whole
+    terms = Terms(analysis, [c.group for c in found], MEASURES[target.kind](analysis))
+
+    def missed(kept: NDArray[Any]) -> OutOfReach:
+        what = "MACs" if macs else "parameters"
+        return OutOfReach(what, target.keep, terms.value(kept) / max(whole, 1))
+
+    return lambda kept: terms.value(kept) <= limit, missed
+
+
+def _trimmed(
+    choice: Choice, found: list[Candidate], prune: Prune, done: Done, kept: NDArray[Any]
+) -> Choice:
+    """The last step made as small as the target allows, where no multiple was asked for."""
+    if prune.round_to is not None:
+        return choice
+    trimmed = dict(choice)
+    for number, candidate in enumerate(found):
+        low, high = 0, trimmed[candidate.group.key]
+        limit = high - (candidate.multiple or 1) + 1
+        low = max(low, limit)
+        while low < high:
+            middle = (low + high) // 2
+            trial = kept.copy()
+            trial[number] = candidate.size - middle
+            low, high = (low, middle) if done(trial) else (middle + 1, high)
+        if high < trimmed[candidate.group.key]:
+            trimmed[candidate.group.key] = high
+            kept = kept.copy()
+            kept[number] = candidate.size - high
+    return trimmed
 
 
 Left = Callable[[Choice], int]

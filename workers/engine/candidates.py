@@ -1,7 +1,7 @@
 """What may lose units: groups of coupled units, how much each unit matters, and every limit."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from app.domain.spec import FractionTarget, HeadGranularity, Prune, UnitGranularity
 from workers.engine import graph
 from workers.engine.analysis import Analysis, Group
-from workers.engine.criteria import UNIT_CRITERIA
+from workers.engine.channels import Slot
+from workers.engine.criteria import UNIT_CRITERIA, Seen, as_columns
 from workers.engine.cut import Progress
+from workers.engine.evidence import Evidence, scales
 from workers.engine.masks import limited, most, removal_count
 from workers.engine.overrides import Wish, common_wish
+from workers.engine.saliency import Reduction, normalise, reduce_members
 from workers.engine.weights import seeded
 
 LANES = ((32, 8), (16, 4))
@@ -53,7 +56,8 @@ class Candidate:
     @property
     def multiple(self) -> int | None:
         """What is kept is a multiple of this, where there is one."""
-        if self.prune.round_to is not None or isinstance(self.prune.target, FractionTarget):
+        exact = isinstance(self.prune.target, FractionTarget) and self.prune.scope != "latency"
+        if self.prune.round_to is not None or exact:
             return self.prune.round_to
         if self.group.heads or not self.lanes:
             return None
@@ -67,7 +71,7 @@ class Candidate:
     @cached_property
     def relative(self) -> NDArray[Any]:
         """The saliencies made comparable with those of other groups, (units,)."""
-        return self.saliency / (self.saliency.mean() or 1.0)
+        return normalise(self.saliency, self.prune.normalisation)
 
     def asked(self, share: float, step: float) -> int:
         """How many more the share alone asks for, or the group's own share at this step."""
@@ -81,16 +85,29 @@ class Candidate:
         return self.size - kept
 
 
-def candidates(analysis: Analysis, prune: Prune, seed: int, progress: Progress) -> list[Candidate]:
-    """The groups that may lose units under a spec, in model order."""
-    norms: dict[tuple[int, int], NDArray[Any]] = {}
+BY_ACTIVITY = ("apoz", "activation")
+
+
+def candidates(
+    analysis: Analysis,
+    prune: Prune,
+    seed: int,
+    progress: Progress,
+    evidence: Evidence | None = None,
+) -> list[Candidate]:
+    """The groups that may lose units under a spec, in model order.
+
+    Raises:
+        EngineRefusal: the criterion needs evidence that is missing.
+    """
+    ranking = Ranking(analysis, prune.criterion.kind, seed, evidence)
     kinds = _kinds(analysis) if prune.scope == "isomorphic" else {}
     found = []
     for group in eligible(analysis, prune):
         wished = wished_of(analysis, group, prune)
         original = progress.units.get(group.key, group.units.size)
         if not wished.skip and original >= 2:
-            saliency = _saliency(analysis, group, prune.criterion.kind, seed, norms)
+            saliency = ranking.saliency(group, prune.reduction)
             kind = kinds.get(group.key)
             found.append(Candidate(group, wished, original, prune, saliency, kind))
     return found
@@ -138,28 +155,58 @@ def _kinds(analysis: Analysis) -> dict[str, Hashable]:
     }
 
 
-def _saliency(
-    analysis: Analysis,
-    group: Group,
-    criterion: str,
-    seed: int,
-    norms: dict[tuple[int, int], NDArray[Any]],
-) -> NDArray[Any]:
-    """Mean of the criterion over all columns that one unit owns, (units,)."""
-    total, count = np.zeros(group.units.size), np.zeros(group.units.size)
-    for name in group.columns:
-        for slot in analysis.walk.makers[name].slots:
-            key = (id(slot.kernel), slot.number)
-            if key not in norms:
-                kernel = graph.values(slot.kernel).astype(np.float32)
-                columns = np.moveaxis(kernel, slot.number, -1)
-                columns = columns.reshape(-1, columns.shape[-1])
-                norms[key] = UNIT_CRITERIA[criterion](columns, seeded(seed, name))
-            for line in slot.axis.lines:
-                roots = analysis.root_of[line]
-                mine = np.isin(roots, group.units)
-                places = np.searchsorted(group.units, roots[mine])
-                np.add.at(total, places, norms[key][mine])
-                np.add.at(count, places, 1)
-    mean: NDArray[Any] = total / np.maximum(count, 1)
-    return mean
+class Ranking:
+    """The criterion's view of every kernel, each looked at once."""
+
+    def __init__(
+        self, analysis: Analysis, criterion: str, seed: int, evidence: Evidence | None
+    ) -> None:
+        self._analysis = analysis
+        self._criterion = criterion
+        self._seed = seed
+        self._evidence = evidence or Evidence()
+        self._scales = scales(analysis.model) if criterion == "batch_norm_scale" else {}
+        self._keys = {id(v): key for key, v in graph.variable_keys(analysis.model).items()}
+        self._known: dict[tuple[int, int], NDArray[Any]] = {}
+
+    def saliency(self, group: Group, how: Reduction) -> NDArray[Any]:
+        """Of each unit, over all columns that it owns, (units,)."""
+        members = []
+        for name in group.columns:
+            for slot in self._analysis.walk.makers[name].slots:
+                for line in slot.axis.lines:
+                    roots = self._analysis.root_of[line]
+                    mine = np.isin(roots, group.units)
+                    if mine.any():
+                        places = np.searchsorted(group.units, roots)
+                        members.append((self._columns(name, slot), np.where(mine, places, -1)))
+        return reduce_members(members, group.units.size, how)
+
+    def _columns(self, name: str, slot: Slot) -> NDArray[Any]:
+        key = (id(slot.kernel), slot.number)
+        if key not in self._known:
+            kernel = graph.values(slot.kernel).astype(np.float32)
+            seen = self._seen(slot, kernel.shape, self._analysis.walk.makers[name].key)
+            rank = UNIT_CRITERIA[self._criterion]
+            if self._criterion in BY_ACTIVITY and seen.activity is None:
+                # Nothing tells the activations of units inside a layer: their norm must do.
+                rank = UNIT_CRITERIA["l2"]
+            columns = as_columns(kernel, slot.number)
+            self._known[key] = rank(columns, seeded(self._seed, name), seen)
+        return self._known[key]
+
+    def _seen(self, slot: Slot, shape: tuple[int, ...], layer: str) -> Seen:
+        columns = shape[slot.number]
+        return replace(
+            self._evidence.of(self._keys[id(slot.kernel)], shape),
+            activity=_per_column(self._evidence.activity.get(layer), columns),
+            zeros=_per_column(self._evidence.zeros.get(layer), columns),
+            scale=_per_column(self._scales.get(layer), columns),
+        ).along(slot.number)
+
+
+def _per_column(values: NDArray[Any] | None, columns: int) -> NDArray[Any] | None:
+    """What is known of a layer's outputs, for the columns of a kernel; gates repeat the units."""
+    if values is None or columns % values.size:
+        return None
+    return np.tile(values, columns // values.size)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.engine import graph
-from workers.engine.ids import Axis, Ids, Names, Tensor, bare, named, tiled
+from workers.engine.ids import NOBODY, Axis, Ids, Names, Tensor, bare, joined, named, tiled
 
 Shape = tuple[int | None, ...]
 Values = NDArray[Any]
@@ -68,6 +68,10 @@ class Edit:
     render: Callable[[tuple[int | None, ...]], Any]
 
 
+Place = tuple[int | str, ...]
+"""Where an argument stands in a call: its position or its keyword, then positions within lists."""
+
+
 @dataclass(frozen=True)
 class Argument:
     """An argument of one call that follows from what remains of some axes.
@@ -76,7 +80,7 @@ class Argument:
     """
 
     node: Any
-    position: int | str
+    position: Place
     axes: Tensor
     render: Callable[[tuple[NDArray[np.bool_] | None, ...]], Any]
 
@@ -115,20 +119,19 @@ def _pattern(line: Ids) -> Ids:
     return np.unique(line, return_inverse=True)[1].reshape(-1)
 
 
-def grid_layout(sizes: Sequence[int]) -> Layout:
-    """An axis that is a grid, row by row: a line for each of its sides."""
-    sides = np.indices(sizes).reshape(len(sizes), -1)
-    return tuple(side for side, size in zip(sides, sizes, strict=True) if size > 1)
+Grids = Mapping[tuple[int, int], tuple[int, ...]]
 
 
 @dataclass
 class Walk:
     """What is known while walking: names, bindings, edits and reasons.
 
-    `layouts`: what earlier walks learnt of makers whose columns are a grid (heads times
-    dimensions).
+    What earlier walks learnt of makers whose columns are a grid (heads times dimensions): `grids`,
+    the shape of the grid that a run of columns is, by the run's start and end; `layouts`, the lines
+    of makers that meet grids whose axes have changed places.
     """
 
+    grids: Mapping[str, Grids] = field(default_factory=dict)
     layouts: Mapping[str, Layout] = field(default_factory=dict)
     names: Names = field(default_factory=Names)
     tensors: dict[int, Tensor] = field(default_factory=dict)
@@ -142,7 +145,9 @@ class Walk:
     frozen: list[tuple[Ids, str]] = field(default_factory=list)
     heads: list[Ids] = field(default_factory=list)
     opaque: dict[str, str] = field(default_factory=dict)
-    wanted: dict[str, Layout] = field(default_factory=dict)
+    wanted: dict[str, dict[tuple[int, int], tuple[int, ...]]] = field(default_factory=dict)
+    parts: list[tuple[Axis, str]] = field(default_factory=list)
+    wanted_layouts: dict[str, Layout] = field(default_factory=dict)
 
     # --- names -----------------------------------------------------------------------------
     def freeze(self, axes: Axis | Iterable[Axis], reason: str) -> None:
@@ -150,6 +155,13 @@ class Walk:
         for axis in (axes,) if isinstance(axes, Axis) else axes:
             for line in axis.lines:
                 self.frozen.append((np.unique(line), reason))
+
+    def keep_one(self, axis: Axis, reason: str) -> None:
+        """Something along this axis has to remain: its first index, where nothing else sees to it.
+
+        See `parts`.
+        """
+        self.parts.append((axis, reason))
 
     def unite(self, left: Axis, right: Axis, user: str) -> Axis:
         """Two axes of one size lose the same indices; returns the one to go on with."""
@@ -164,24 +176,84 @@ class Walk:
             return left
         if len(left.lines) != len(right.lines):
             few, many = sorted((left, right), key=lambda axis: len(axis.lines))
-            self.want(few, tuple(_pattern(self.names.find(line)) for line in many.lines))
+            grid = self._grid_of(many)
+            if grid is None:
+                self._want_layout(few, many)
+            else:
+                self.want(few, grid)
             self.freeze((left, right), f"{user} joins grids of different shape")
             return few
         for one, other in zip(left.lines, right.lines, strict=True):
             self.names.unite(one, other)
         return left
 
-    def want(self, axis: Axis, layout: Layout) -> None:
-        """Ask for another walk in which the makers of these names lay them out like that."""
+    def _grid_of(self, axis: Axis) -> tuple[int, ...] | None:
+        """The shape of the grid that (a run of) a maker's axis with these lines was laid out in."""
+        roots = [self.names.find(line) for line in axis.lines]
+        for name, grids in self.grids.items():
+            for (start, end), grid in grids.items() if name in self.makers else ():
+                mine = self.makers[name].axis.take(slice(start, end)).lines
+                if end - start == axis.size and len(mine) == len(roots):
+                    pairs = zip(mine, roots, strict=True)
+                    if all(np.array_equal(self.names.find(one), other) for one, other in pairs):
+                        return grid
+        return None
+
+    def want(self, axis: Axis, grid: tuple[int, ...]) -> bool:
+        """Ask for another walk in which the makers of these names lay them out as a grid."""
         if len(axis.lines) != 1:
-            return
+            return False
         roots = self.names.find(axis.lines[0])
+        if np.unique(roots).size < roots.size or roots[0] == NOBODY:
+            return False
+        found = False
+        for name, maker in self.makers.items():
+            run = self._run_of(maker.axis, roots)
+            known = (*self.grids.get(name, ()), *self.wanted.get(name, ()))
+            if run is not None and not any(a < run[1] and run[0] < b for a, b in known):
+                self.wanted.setdefault(name, {})[run] = grid
+                found = True
+        return self._refine(roots, grid) or found
+
+    def _want_layout(self, few: Axis, many: Axis) -> None:
+        """Ask for another walk in which the makers of `few` have the lines of `many`."""
+        if len(few.lines) != 1:
+            return
+        roots = self.names.find(few.lines[0])
+        layout = tuple(_pattern(self.names.find(line)) for line in many.lines)
         for name, maker in self.makers.items():
             if len(maker.axis.lines) != 1 or maker.axis.size != roots.size:
                 continue
             mine = self.names.find(maker.axis.lines[0])
             if np.array_equal(mine, roots) and np.unique(mine).size == mine.size:
-                self.wanted.setdefault(name, layout)
+                self.wanted_layouts.setdefault(name, layout)
+
+    def _refine(self, roots: Ids, grid: tuple[int, ...]) -> bool:
+        """Ask for a finer grid where these names are one axis of a grid already."""
+        found = False
+        for name, grids in self.grids.items():
+            for run, known in grids.items() if name in self.makers else ():
+                lines = iter(self.makers[name].axis.take(slice(*run)).lines)
+                for number, count in enumerate(known):
+                    line = next(lines, None) if count > 1 else None
+                    if line is None or count != roots.size or line.size != np.prod(known):
+                        continue
+                    mine = np.moveaxis(line.reshape(known), number, -1).reshape(-1, count)[0]
+                    if np.array_equal(self.names.find(mine), roots):
+                        finer = (*known[:number], *grid, *known[number + 1 :])
+                        self.wanted.setdefault(name, {}).setdefault(run, finer)
+                        found = True
+        return found
+
+    def _run_of(self, axis: Axis, roots: Ids) -> tuple[int, int] | None:
+        """Where along an axis exactly these names follow each other, and no others."""
+        for line in axis.lines:
+            mine = self.names.find(line)
+            start = int(np.argmax(mine == roots[0]))
+            run = (start, start + roots.size)
+            if np.array_equal(mine[slice(*run)], roots):
+                return run if len(axis.take(slice(*run)).lines) == 1 else None
+        return None
 
     def mint(self, size: int) -> Axis:
         """A fresh axis."""
@@ -231,9 +303,26 @@ class Walk:
 
     def _laid_out(self, name: str, size: int) -> Axis:
         layout = self.layouts.get(name)
-        if layout is None:
-            return self.mint(size)
-        return named([self.names.mint(int(line.max()) + 1)[line] for line in layout])
+        if layout is not None:
+            return named([self.names.mint(int(line.max()) + 1)[line] for line in layout])
+        parts, end = [], 0
+        for (start, stop), grid in sorted(self.grids.get(name, {}).items()):
+            if start < end or stop > size or int(np.prod(grid)) != stop - start:
+                continue
+            parts += [self.mint(start - end)] * (start > end) + [self._grid(grid)]
+            end = stop
+        parts += [self.mint(size - end)] * (size > end)
+        return parts[0] if len(parts) == 1 else joined(parts)
+
+    def _grid(self, grid: tuple[int, ...]) -> Axis:
+        lines = []
+        for position, count in enumerate(grid):
+            if count > 1:
+                view = [1] * len(grid)
+                view[position] = count
+                line = self.names.mint(count).reshape(view)
+                lines.append(np.broadcast_to(line, grid).reshape(-1))
+        return named(lines, int(np.prod(grid)))
 
     def slot(self, name: str, kernel: Any, number: int, axis: Axis) -> None:
         """Remember where the columns of a maker's units are."""
@@ -489,14 +578,17 @@ WALKS = 8
 def walk_graph(model: Any, rules: Mapping[type, Rule]) -> Walk:
     """Walk a model's graph, calling the rule of each layer's or operation's class."""
     layouts: dict[str, Layout] = {}
+    grids: dict[str, Grids] = {}
     for _ in range(WALKS):
-        walk = Walk(layouts=layouts)
+        walk = Walk(grids=grids, layouts=layouts)
         for tensor in graph.graph_of(model).inputs:
             walk.tensors[id(tensor)] = bare(tensor.shape)
         _run(model, "", walk, rules)
         for tensor in graph.graph_of(model).outputs:
             walk.freeze(walk.tensors[id(tensor)], "it is an output of the model")
-        if not set(walk.wanted) - set(layouts):
+        more = {k: v for k, v in walk.wanted_layouts.items() if k not in layouts}
+        if not walk.wanted and not more:
             break
-        layouts = {**walk.wanted, **layouts}
+        layouts |= more
+        grids |= {name: {**grids.get(name, {}), **runs} for name, runs in walk.wanted.items()}
     return walk

@@ -68,7 +68,7 @@ class LayerCut:
 
 @dataclass(frozen=True)
 class WeightCut:
-    """Single weights become zero; shapes stay."""
+    """Single weights become zero; shapes stay, until `shrink`."""
 
     is_structured: ClassVar[bool] = False
     masks: Mapping[str, Mask]

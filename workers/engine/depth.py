@@ -20,6 +20,7 @@ from workers.engine.analysis import Analysis
 from workers.engine.counting import macs_of
 from workers.engine.criteria import WEIGHT_CRITERIA
 from workers.engine.cut import DepthCut, LayerCut, Progress
+from workers.engine.evidence import Evidence
 from workers.engine.masks import removal_count, smallest
 from workers.engine.overrides import wish
 from workers.engine.weights import seeded
@@ -132,7 +133,12 @@ def _has_weights(block: Block) -> bool:
 
 
 def choose_layers(
-    analysis: Analysis, prune: Prune, share: float, seed: int, progress: Progress
+    analysis: Analysis,
+    prune: Prune,
+    share: float,
+    seed: int,
+    progress: Progress,
+    evidence: Evidence | None = None,
 ) -> DepthCut:
     """Choose the blocks to leave out so that `share` of the target is reached.
 
@@ -152,7 +158,10 @@ def choose_layers(
             "that adds to its own input, or gives what it gets in the same shape, is called once, "
             "and is not skipped by the spec. Use granularity channel."
         )
-    saliency = np.array([_saliency(block, prune.criterion.kind, seed) for block in found])
+    keys = {id(variable): key for key, variable in graph.variable_keys(model).items()}
+    seen = evidence or Evidence()
+    kind = prune.criterion.kind
+    saliency = np.array([_saliency(block, kind, seed, keys, seen) for block in found])
     order = np.argsort(saliency, kind="stable")
     target = prune.target
     if isinstance(target, FractionTarget):
@@ -168,7 +177,9 @@ def choose_layers(
     return DepthCut(tuple(block.name for block in removed), _rows(model, removed), progress)
 
 
-def _saliency(block: Block, criterion: str, seed: int) -> float:
+def _saliency(
+    block: Block, criterion: str, seed: int, keys: Mapping[int, str], evidence: Evidence
+) -> float:
     rank = WEIGHT_CRITERIA.get(criterion)
     if rank is None:
         raise EngineRefusal(
@@ -179,7 +190,8 @@ def _saliency(block: Block, criterion: str, seed: int) -> float:
         for variable in getattr(node.operation, "weights", ()):
             if variable.name in graph.KERNELS and graph.is_float(variable):
                 values = graph.values(variable).astype(np.float32)
-                ranked = rank(values, seeded(seed, f"{node.operation.name}/{variable.name}"))
+                key = keys[id(variable)]
+                ranked = rank(values, seeded(seed, key), evidence.of(key, values.shape))
                 total += float(ranked.sum(dtype=np.float64))
                 count += ranked.size
     return total / count if count else float("inf")

@@ -1,6 +1,6 @@
 """Proof of equality: the reduced model computes what the original computes without the units."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +56,16 @@ def prove(original: Any, reduced: Any, cut: Cut, *, seed: int = 0) -> Equality:
     probes = probe_inputs(original, seed)
     with _silenced(original, cut) as masked:
         expected = outputs_on(original, probes, masked)
-    received = outputs_on(reduced, probes)
+    return _difference(original, expected, outputs_on(reduced, probes))
+
+
+def prove_same(original: Any, other: Any, *, seed: int = 0) -> Equality:
+    """Compare a model with another that is to compute the same of the same inputs."""
+    probes = probe_inputs(original, seed)
+    return _difference(original, outputs_on(original, probes), outputs_on(other, probes))
+
+
+def _difference(original: Any, expected: list[Any], received: list[Any]) -> Equality:
     half = any(
         "16" in str(getattr(layer, "compute_dtype", "")) for _, layer in graph.leaves(original)
     )
@@ -77,14 +86,20 @@ def _badness(pair: tuple[float, float]) -> float:
     return float(np.inf if np.isnan(ratio) else ratio)
 
 
-def probe_inputs(model: Any, seed: int) -> list[NDArray[Any]]:
-    """Random inputs, one array per input of the model: normal numbers, or valid indices."""
+def probe_inputs(model: Any, seed: int, length: int = UNKNOWN_LENGTH) -> list[NDArray[Any]]:
+    """Random inputs, one array per input of the model: normal numbers, or valid indices.
+
+    Args:
+        model: the model.
+        seed: of the random numbers.
+        length: what axes of unknown length become.
+    """
     random = np.random.default_rng(seed)
-    return [_probe(model, tensor, random) for tensor in model.inputs]
+    return [_probe(model, tensor, random, length) for tensor in model.inputs]
 
 
-def _probe(model: Any, tensor: Any, random: np.random.Generator) -> NDArray[Any]:
-    shape = (SAMPLES, *(UNKNOWN_LENGTH if s is None else s for s in tensor.shape[1:]))
+def _probe(model: Any, tensor: Any, random: np.random.Generator, length: int) -> NDArray[Any]:
+    shape = (SAMPLES, *(length if s is None else s for s in tensor.shape[1:]))
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     rows = _vocabulary(model, tensor)
     if rows is not None or "int" in dtype:
@@ -105,6 +120,7 @@ def _vocabulary(model: Any, tensor: Any) -> int | None:
 
 
 def outputs_on(model: Any, probes: list[Any], masked: "Masked | None" = None) -> list[NDArray[Any]]:
+    """A model's outputs on probes, one array per output, as 32-bit floats."""
     tensors = [keras.ops.convert_to_tensor(probe) for probe in probes]
     return [
         keras.ops.convert_to_numpy(keras.ops.cast(each, "float32"))
@@ -121,7 +137,13 @@ class Masked:
     kept: Kept
 
 
-def execute(model: Any, inputs: list[Any], masked: Masked | None = None) -> list[Any]:
+See = Callable[[Any, list[Any]], None]
+"""Told of each call before it runs: its node, and the tensors that it is given."""
+
+
+def execute(
+    model: Any, inputs: list[Any], masked: Masked | None = None, see: See | None = None
+) -> list[Any]:
     """Run a model's graph call by call, at inference; flat tensors in and out."""
     inner = graph.graph_of(model)
     known = {id(tensor): value for tensor, value in zip(inner.inputs, inputs, strict=True)}
@@ -129,10 +151,13 @@ def execute(model: Any, inputs: list[Any], masked: Masked | None = None) -> list
         if not node.input_tensors:
             continue
         given = [known[id(tensor)] for tensor in node.input_tensors]
+        if see is not None:
+            see(node, given)
         if masked is not None and id(node) in masked.references:
             outputs = _compared(node, given, masked)
         elif graph.is_graph(node.operation):
-            outputs = execute(node.operation, given[: len(graph.data_tensors(node))], masked)
+            data = given[: len(graph.data_tensors(node))]
+            outputs = execute(node.operation, data, masked, see)
         elif masked is not None and _steps_through_graph(node.operation):
             outputs = [_each_step(node.operation.layer, given[0], masked)]
         else:

@@ -89,6 +89,18 @@ def n_of_m(
     return gone
 
 
+def holds(stays: Mask, n: int, m: int) -> bool:
+    """Whether at most n of each run of m neighbours along the inputs stay.
+
+    Args:
+        stays: (positions, inputs, outputs), True where a weight stays.
+        n: how many may stay.
+        m: length of a run; the last one may be shorter.
+    """
+    counts = np.add.reduceat(stays, np.arange(0, stays.shape[1], m), axis=1, dtype=np.int64)
+    return bool((counts <= n).all())
+
+
 @dataclass(frozen=True)
 class Blocks:
     """A kernel's matrices cut into rectangles of `shape`, (inputs, outputs); those at the far

@@ -4,11 +4,13 @@ from typing import Any
 
 import numpy as np
 
+from app.domain.errors import EngineRefusal
 from app.domain.spec import LayerGranularity, Prune
 from workers.engine import graph
 from workers.engine.analysis import analyse
 from workers.engine.cut import Cut, Progress
 from workers.engine.depth import blocks, choose_layers
+from workers.engine.evidence import Evidence
 from workers.engine.units import choose_units
 from workers.engine.weights import choose_weights
 
@@ -40,6 +42,7 @@ def choose(
     share: float = 1.0,
     seed: int = 0,
     progress: Progress | None = None,
+    evidence: Evidence | None = None,
 ) -> Cut:
     """Choose what goes so that `share` of the target is done, relative to the original model.
 
@@ -50,14 +53,22 @@ def choose(
         seed: for criterion random.
         progress: of the step before (`cut.progress`), or of the original model (`begin`), which
             it is taken to be when left out.
+        evidence: what was seen of `model`, as it is now, on data; needed by the criteria that look
+            at data (`prune.needs_data`).
 
     Raises:
-        EngineRefusal: nothing can be removed, or the target cannot be reached; it says why.
+        EngineRefusal: nothing can be removed, the target cannot be reached, or evidence is
+            missing; it says why.
     """
     graph.ensure_supported(model)
+    if evidence is None and prune.needs_data:
+        raise EngineRefusal(
+            f"Criterion {prune.criterion.kind} looks at data, and there is none: give a data set, "
+            "or use criterion magnitude."
+        )
     progress = begin(model) if progress is None else progress
     if not prune.structured:
-        return choose_weights(model, prune, share, seed, progress)
+        return choose_weights(model, prune, share, seed, progress, evidence)
     if isinstance(prune.granularity, LayerGranularity):
-        return choose_layers(analyse(model), prune, share, seed, progress)
-    return choose_units(analyse(model), prune, share, seed, progress)
+        return choose_layers(analyse(model), prune, share, seed, progress, evidence)
+    return choose_units(analyse(model), prune, share, seed, progress, evidence)

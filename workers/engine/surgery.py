@@ -7,6 +7,7 @@ import numpy as np
 
 from workers.engine import graph
 from workers.engine.analysis import Analysis, Kept, analyse
+from workers.engine.channels import Place
 from workers.engine.cut import Cut, DepthCut, UnitCut
 from workers.engine.depth import without
 from workers.engine.masks import masks_by_variable
@@ -14,6 +15,8 @@ from workers.engine.prediction import kept_units
 
 Settings = dict[int, dict[str, Any]]
 """New settings by the `id` of the layer that they belong to."""
+Arguments = dict[int, dict[Place, Any]]
+"""New arguments by the `id` of the call that they belong to."""
 
 
 def apply(model: Any, cut: Cut) -> Any:
@@ -32,7 +35,7 @@ def apply(model: Any, cut: Cut) -> Any:
         return without(model, cut)
     if isinstance(cut, UnitCut):
         analysis = analyse(model)
-        return _reduced(analysis, analysis.kept(kept_units(analysis, cut)))
+        return reduced(analysis, analysis.kept(kept_units(analysis, cut)))
     masks = masks_by_variable(model, cut)
     copy = _rebuilt(model, {}, {})
     _copy_weights(model, copy, None)
@@ -43,12 +46,13 @@ def apply(model: Any, cut: Cut) -> Any:
     return copy
 
 
-def _reduced(analysis: Analysis, kept: Kept) -> Any:
+def reduced(analysis: Analysis, kept: Kept) -> Any:
+    """A copy of the analysed model that has what stays only."""
     settings: Settings = {}
     for edit in analysis.walk.edits.values():
         value = edit.render(tuple(kept.count(axis) for axis in edit.axes))
         settings.setdefault(id(edit.layer), {})[edit.setting] = value
-    arguments: dict[int, dict[int | str, Any]] = {}
+    arguments: Arguments = {}
     for argument in analysis.walk.arguments:
         stays = tuple(None if axis.size is None else kept(axis) for axis in argument.axes)
         arguments.setdefault(id(argument.node), {})[argument.position] = argument.render(stays)
@@ -57,7 +61,7 @@ def _reduced(analysis: Analysis, kept: Kept) -> Any:
     return copy
 
 
-def _rebuilt(model: Any, settings: Settings, arguments: dict[int, dict[int | str, Any]]) -> Any:
+def _rebuilt(model: Any, settings: Settings, arguments: Arguments) -> Any:
     """The model's architecture with other settings and arguments, and fresh weights."""
     plain = graph.plain(model)
     config = plain.get_config()
@@ -69,7 +73,7 @@ def _edit_graph(
     config: dict[str, Any],
     model: Any,
     settings: Settings,
-    arguments: dict[int, dict[int | str, Any]],
+    arguments: Arguments,
 ) -> None:
     inner = dict(graph.children(model))
     nodes: dict[str, list[Any]] = {}
@@ -86,16 +90,28 @@ def _edit_graph(
         order = layer._inbound_nodes
         called = sorted(nodes.get(name, ()), key=order.index)
         for node, call in zip(called, entry.get("inbound_nodes", ()), strict=False):
-            for position, value in arguments.get(id(node), {}).items():
-                where = call["kwargs"] if isinstance(position, str) else call["args"]
-                where[position] = keras.saving.serialize_keras_object(value)
+            for place, value in arguments.get(id(node), {}).items():
+                kind = "kwargs" if isinstance(place[0], str) else "args"
+                written = keras.saving.serialize_keras_object(value)
+                call[kind] = _with(call[kind], place, written)
+
+
+def _with(where: Any, place: Place, value: Any) -> Any:
+    """A copy of nested arguments with another value at one place."""
+    if not place:
+        return value
+    first, rest = place[0], place[1:]
+    copy: Any = dict(where) if isinstance(where, dict) else list(where)
+    # A keyword that was not given is given now.
+    copy[first] = _with(where[first] if rest else None, rest, value)
+    return copy
 
 
 def _edit_layer(
     entry: dict[str, Any],
     layer: Any,
     settings: Settings,
-    arguments: dict[int, dict[int | str, Any]],
+    arguments: Arguments,
 ) -> None:
     if graph.is_graph(layer):
         entry.pop("build_config", None)

@@ -5,19 +5,25 @@ from workers.engine.analysis import Analysis
 from workers.engine.budgets import OutOfReach, keep, reach
 from workers.engine.candidates import candidates
 from workers.engine.cut import Progress, UnitCut
+from workers.engine.evidence import Evidence
 from workers.engine.prediction import removed_columns
 from workers.engine.unit_rows import KINDS, refusal, summary
 
 
 def choose_units(
-    analysis: Analysis, prune: Prune, share: float, seed: int, progress: Progress
+    analysis: Analysis,
+    prune: Prune,
+    share: float,
+    seed: int,
+    progress: Progress,
+    evidence: Evidence | None = None,
 ) -> UnitCut:
     """Choose the units to remove so that `share` of the target is reached.
 
     Raises:
         EngineRefusal: nothing can be removed, or the target cannot be reached.
     """
-    found = candidates(analysis, prune, seed, progress)
+    found = candidates(analysis, prune, seed, progress, evidence)
     if not found:
         kind = KINDS[prune.granularity.kind]
         raise refusal(

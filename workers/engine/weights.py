@@ -21,6 +21,7 @@ from workers.engine import graph
 from workers.engine.counting import count_nonzero
 from workers.engine.criteria import WEIGHT_CRITERIA
 from workers.engine.cut import Progress, WeightCut
+from workers.engine.evidence import Evidence
 from workers.engine.masks import Mask, removal_count, smallest
 from workers.engine.matrices import as_matrix
 from workers.engine.overrides import Wish, wish
@@ -35,14 +36,19 @@ def seeded(seed: int, name: str) -> np.random.Generator:
 
 
 def choose_weights(
-    model: Any, prune: Prune, share: float, seed: int, progress: Progress
+    model: Any,
+    prune: Prune,
+    share: float,
+    seed: int,
+    progress: Progress,
+    evidence: Evidence | None = None,
 ) -> WeightCut:
     """Choose the weights that are zero once `share` of the target is reached.
 
     Raises:
         EngineRefusal: nothing can be removed, or the target cannot be reached.
     """
-    kernels, left_out = _kernels(model, prune, seed, progress)
+    kernels, left_out = _kernels(model, prune, seed, progress, evidence or Evidence())
     fraction = None
     match prune:
         case Prune(granularity=NmGranularity() as pattern):
@@ -59,7 +65,7 @@ def choose_weights(
 
 
 def _kernels(
-    model: Any, prune: Prune, seed: int, progress: Progress
+    model: Any, prune: Prune, seed: int, progress: Progress, evidence: Evidence
 ) -> tuple[list[Kernel], dict[str, Row]]:
     """The kernels that are to lose weights, and rows for those that are left out."""
     found: list[Kernel] = []
@@ -77,7 +83,7 @@ def _kernels(
             left_out[key] = Row(note=matrix)
             continue
         values = graph.values(variable).astype(np.float32)
-        saliency = criterion(values, seeded(seed, key))
+        saliency = criterion(values, seeded(seed, key), evidence.of(key, values.shape))
         found.append(
             _kernel(key, values != 0, saliency, progress.masks.get(key), wished, prune, matrix)
         )

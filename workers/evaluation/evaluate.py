@@ -37,11 +37,8 @@ def mean_interval(values: Array) -> tuple[float, float]:
 
 def evaluate(model: Any, samples: Samples, objective: Objective) -> dict[str, MetricValue]:
     """Loss and metrics by name; with several outputs, names are `<output>.<metric>`."""
-    predicted = model.predict(samples.x, batch_size=BATCH, verbose=0)
-    if len(objective.outputs) == 1:
-        predicted = [predicted] if not isinstance(predicted, list | tuple) else predicted
-    elif isinstance(predicted, dict):
-        predicted = [predicted[one.output] for one in objective.outputs]
+    # A model may answer by name; flattened, its answers are in the order of its outputs.
+    predicted = keras.tree.flatten(model.predict(samples.x, batch_size=BATCH, verbose=0))
     found: dict[str, MetricValue] = {}
     for one, truth, values in zip(objective.outputs, samples.targets, predicted, strict=True):
         prefix = "" if len(objective.outputs) == 1 else f"{one.output}."

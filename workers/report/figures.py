@@ -1,9 +1,12 @@
-"""The per-layer table."""
+"""The per-layer table, and what shrinking did."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from app.domain.metrics import LayerFigure
-from workers.engine import Counts
+from workers.engine import Counts, Shrunk
+
+NAMED = 8
+"""Layers that a note names before it says how many more there are."""
 
 
 def per_layer(before: Counts, after: Counts, notes: Mapping[str, str]) -> tuple[LayerFigure, ...]:
@@ -31,3 +34,21 @@ def per_layer(before: Counts, after: Counts, notes: Mapping[str, str]) -> tuple[
         )
         for layer in before.layers
     )
+
+
+def shrink_note(shrunk: Shrunk) -> str:
+    """What shrinking did, in words."""
+    many = "1 unit was" if shrunk.units == 1 else f"{shrunk.units:,} units were"
+    sizes = [f"{name} {before} → {after}" for name, (before, after) in shrunk.removed.items()]
+    text = f"{many} dead and removed without changing what the model computes: {_first(sizes)}."
+    if shrunk.folded:
+        count = sum(shrunk.folded.values())
+        values = "1 constant value" if count == 1 else f"{count:,} constant values"
+        layers = [key.rsplit("/", 2)[0] for key in shrunk.folded]
+        text += f" {values} went into the biases of {_first(list(dict.fromkeys(layers)))}."
+    return text
+
+
+def _first(names: Sequence[str]) -> str:
+    more = [f"and {len(names) - NAMED} more"] if len(names) > NAMED else []
+    return ", ".join([*names[:NAMED], *more])

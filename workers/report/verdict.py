@@ -22,6 +22,7 @@ def verdict(metrics: Metrics, spec: PruningSpec) -> tuple[str, ...]:
     untouched = (
         metrics.pruned.parameters == before.parameters
         and metrics.pruned.nonzero_parameters >= before.nonzero_parameters
+        and not _shrunk(before, after)
     )
     return tuple(
         sentence
@@ -76,21 +77,39 @@ def _amount(target: TargetFigure, value: float) -> str:
 
 def _size(before: State, after: State, prune: Prune) -> str:
     raw = before.bytes["keras"] / after.bytes["keras"]
-    packed = before.compressed_bytes["keras"] / after.compressed_bytes["keras"]
-    if not prune.structured:
-        share = 1 - after.nonzero_parameters / max(before.nonzero_parameters, 1)
-        same = "no smaller as it is" if raw < NOTICEABLE else f"{raw:.1f}x smaller as it is"
-        return (
-            f"{share:.1%} of the non-zero parameters became zero{_pattern(prune)}. "
-            f"The .keras file is {same}, because zeros are stored like other numbers, and "
-            f"{packed:.1f}x smaller when compressed."
+    if prune.structured:
+        return f"{_smaller(before, after)}; the .keras file is " + (
+            f"{raw:.1f}x smaller." if raw >= NOTICEABLE else "not noticeably smaller."
         )
+    packed = before.compressed_bytes["keras"] / after.compressed_bytes["keras"]
+    share = 1 - after.nonzero_parameters / max(before.nonzero_parameters, 1)
+    lost, zeros = f"became zero{_pattern(prune)}.", "zeros"
+    if _shrunk(before, after):
+        lost = (
+            f"became zero or went with dead units{_pattern(prune)}. Without those units, "
+            f"{_smaller(before, after)}."
+        )
+        zeros = "the zeros that are left"
+    same = "no smaller as it is, because"
+    if raw >= NOTICEABLE:
+        same = f"{raw:.1f}x smaller as it is, although"
+    return (
+        f"{share:.1%} of the non-zero parameters {lost} The .keras file is {same} {zeros} are "
+        f"stored like other numbers, and {packed:.1f}x smaller when compressed."
+    )
+
+
+def _smaller(before: State, after: State) -> str:
     return (
         f"{before.parameters:,} parameters became {after.parameters:,} "
         f"({_fewer(before.parameters, after.parameters)}), {before.macs:,} MACs became "
-        f"{after.macs:,} ({_fewer(before.macs, after.macs)}); the .keras file is "
-        + (f"{raw:.1f}x smaller." if raw >= NOTICEABLE else "not noticeably smaller.")
+        f"{after.macs:,} ({_fewer(before.macs, after.macs)})"
     )
+
+
+def _shrunk(before: State, after: State) -> bool:
+    """Whether layers became narrower; with zeros, by the dead units that went."""
+    return after.parameters < before.parameters
 
 
 def _pattern(prune: Prune) -> str:
@@ -120,8 +139,10 @@ def _speed(metrics: Metrics, prune: Prune) -> str:
     text = f"Measured on {metrics.device}: {said}."
     faster = any(_is_faster(after) for _, after in pairs)
     if not prune.structured and not faster:
+        gone = _shrunk(metrics.before, metrics.after)
+        zeros = "the zeros that are left" if gone else "zeros too"
         text += (
-            " Dense kernels multiply zeros too, so there is no speed-up: granularity channel "
+            f" Dense kernels multiply {zeros}, so there is no speed-up: granularity channel "
             "removes whole channels and makes models faster." + _who_gains(prune.granularity)
         )
     elif not faster:

@@ -4,12 +4,14 @@ from typing import Any
 
 from app.domain.errors import InvalidModel
 from app.intake.config import Config
+from app.intake.findings import Findings
+from app.intake.known import KNOWN_LAYERS, REASONS
 from app.intake.legacy import gates as legacy_gates
 from app.intake.legacy.layers import class_of, layer_config, safe_name
 from app.intake.legacy.nodes import Wiring, call, references
 from app.intake.legacy.notes import Notes, Step, refuse
 from app.intake.legacy.ops import as_layer
-from app.intake.refusals import KNOWN_LAYERS, REASONS, WRAPPED, check_class
+from app.intake.refusals import WRAPPED, check_class
 
 _MODELS = ("Functional", "Model", "Sequential")
 _TARGET_MODULES = {"Functional": "keras.src.models.functional", "Sequential": "keras"}
@@ -62,15 +64,18 @@ def _model(class_name: str, config: Config) -> Config:
 def _sequential(entry: Config, config: Config, notes: Notes, path: tuple[Step, ...]) -> Config:
     name = safe_name(str(config.get("name") or "sequential"))
     layers: list[Config] = []
+    findings = Findings()
     for index, old in enumerate(config["layers"]):
-        new = translate_layer(old, notes, path)
-        if index == 0 and new["class_name"] != "InputLayer":
-            layers.extend(_sequential_input(entry, config, old, new, notes))
-        if _is_bare(new):
-            added = f"{new['config']['name']}_rescaling"
-            legacy_gates.note_rescaling(str(new["config"]["name"]), notes)
-            layers.append(legacy_gates.rescaling(added))
-        layers.append(new)
+        with findings.of(_name_of(old)):
+            new = translate_layer(old, notes, path)
+            if index == 0 and new["class_name"] != "InputLayer":
+                layers.extend(_sequential_input(entry, config, old, new, notes))
+            if _is_bare(new):
+                added = f"{new['config']['name']}_rescaling"
+                legacy_gates.note_rescaling(str(new["config"]["name"]), notes)
+                layers.append(legacy_gates.rescaling(added))
+            layers.append(new)
+    findings.check()
     kept = {
         "name": name,
         "trainable": bool(config.get("trainable", True)),
@@ -126,19 +131,11 @@ def _functional(entry: Config, config: Config, notes: Notes, path: tuple[Step, .
         notes.mend(None, "class name Model replaced by Functional", "Keras 3 refuses it")
     wiring = _wiring(config["layers"])
     layers: list[Config] = []
+    findings = Findings()
     for item in config["layers"]:
-        old = as_layer(item, notes)
-        new = translate_layer(old, notes, path)
-        name = safe_name(str(old.get("name", new["config"].get("name"))))
-        nodes = old.get("inbound_nodes") or []
-        calls = [call(old, new["class_name"], node, wiring) for node in nodes]
-        if _is_bare(new):
-            legacy_gates.note_rescaling(name, notes)
-            added = f"{name}_rescaling"
-            before = legacy_gates.rescaling(added)
-            layers.append({**before, "name": added, "inbound_nodes": calls})
-            calls = [_call_of(added, index) for index in range(len(calls))]
-        layers.append({**new, "name": name, "inbound_nodes": calls})
+        with findings.of(_name_of(item)):
+            layers.extend(_called(item, wiring, notes, path))
+    findings.check()
     kept = {
         "name": safe_name(str(config.get("name") or "model")),
         "trainable": bool(config.get("trainable", True)),
@@ -147,6 +144,29 @@ def _functional(entry: Config, config: Config, notes: Notes, path: tuple[Step, .
         "output_layers": references(config["output_layers"], wiring),
     }
     return _model("Functional", kept)
+
+
+def _called(item: Config, wiring: Wiring, notes: Notes, path: tuple[Step, ...]) -> list[Config]:
+    """A layer of a graph with its calls, and a rescaling before it where it needs one."""
+    old = as_layer(item, notes)
+    new = translate_layer(old, notes, path)
+    name = safe_name(str(old.get("name", new["config"].get("name"))))
+    nodes = old.get("inbound_nodes") or []
+    calls = [call(old, new["class_name"], node, wiring) for node in nodes]
+    if not _is_bare(new):
+        return [{**new, "name": name, "inbound_nodes": calls}]
+    legacy_gates.note_rescaling(name, notes)
+    added = f"{name}_rescaling"
+    before = {**legacy_gates.rescaling(added), "name": added, "inbound_nodes": calls}
+    calls = [_call_of(added, index) for index in range(len(calls))]
+    return [before, {**new, "name": name, "inbound_nodes": calls}]
+
+
+def _name_of(entry: Any) -> str:
+    """What a serialised layer is called, for findings about it."""
+    config = entry.get("config") if isinstance(entry, dict) else None
+    named = config.get("name") if isinstance(config, dict) else None
+    return str(entry.get("name") or named) if isinstance(entry, dict) else "?"
 
 
 def _call_of(name: str, index: int) -> Config:

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from app.intake.config import Config
+from app.intake.known import ACTIVATIONS
 from app.intake.legacy.notes import Notes, refuse
 
 ANY = object()
@@ -93,42 +94,6 @@ _DROPPED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 _WHY_DROPPED = "Keras 3 does not know the setting; its value changes nothing that is computed"
 
 _ACTIVATION_KEYS = ("activation", "recurrent_activation")
-ACTIVATIONS = frozenset(
-    [
-        "celu",
-        "elu",
-        "exponential",
-        "gelu",
-        "glu",
-        "hard_shrink",
-        "hard_sigmoid",
-        "hard_silu",
-        "hard_swish",
-        "hard_tanh",
-        "leaky_relu",
-        "linear",
-        "log_sigmoid",
-        "log_softmax",
-        "mish",
-        "relu",
-        "relu6",
-        "selu",
-        "sigmoid",
-        "silu",
-        "soft_shrink",
-        "softmax",
-        "softplus",
-        "softsign",
-        "sparse_plus",
-        "sparse_sigmoid",
-        "sparsemax",
-        "squareplus",
-        "swish",
-        "tanh",
-        "tanh_shrink",
-        "threshold",
-    ]
-)
 _INITIALIZERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "Zeros": (),

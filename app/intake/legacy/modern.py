@@ -8,6 +8,7 @@ that is a list. With a module beside every class it reads them the new way, whic
 from typing import Any
 
 from app.intake.config import Config
+from app.intake.known import PYTHON_NAMES
 from app.intake.legacy.notes import Notes
 
 _FUNCTIONS = frozenset(
@@ -25,6 +26,7 @@ _FUNCTIONS = frozenset(
     ]
 )
 _MODULES = {"Functional": "keras.src.models.functional", "Sequential": "keras"}
+_EXPORTED = {python: exported for exported, python in PYTHON_NAMES.items()}
 _WHY = "Keras 3 misreads the setting in .h5 files that it wrote itself"
 
 
@@ -62,7 +64,15 @@ def _add(entry: Config) -> Config:
         config = {**config, "layers": [_add(item) for item in config["layers"]]}
     if "module" in entry:
         return {**entry, "config": config}
-    class_name = entry["class_name"]
+    return {**entry, "config": config, **_origin(entry["class_name"])}
+
+
+def _origin(class_name: str) -> Config:
+    """Where Keras 3 finds a class that an `.h5` file calls so."""
+    if ">" in class_name:
+        package, name = class_name.rsplit(">", 1)
+        return {"module": package, "class_name": name, "registered_name": class_name}
+    exported = _EXPORTED.get(class_name, class_name)
     module = _MODULES.get(class_name, "keras.layers")
     registered = "Functional" if class_name == "Functional" else None
-    return {**entry, "config": config, "module": module, "registered_name": registered}
+    return {"module": module, "class_name": exported, "registered_name": registered}

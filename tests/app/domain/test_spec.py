@@ -66,6 +66,15 @@ ACCEPTED = {
     "overrides": prune(
         layers=[{"match": "a*", "remove": 0.1, "max_remove": 0.2}, {"match": "b", "skip": True}]
     ),
+    **{
+        f"{criterion} of {granularity}": prune(granularity=granularity, criterion=criterion)
+        for granularity, criterion in (
+            ("weight", "lamp"),
+            ("block", "taylor"),
+            ("channel", "geometric_median"),
+            ("unit", {"kind": "apoz", "samples": 64}),
+        )
+    },
     "rounding": prune(round_to=8, min_units=8),
     "global unit": prune(granularity="unit", scope="global"),
     "iterative": with_(schedule={"kind": "iterative", "steps": 100}),
@@ -128,6 +137,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         ),
         "prune",
     ),
+    **{
+        f"{criterion} of {granularity}": (
+            only_prune(
+                granularity=granularity,
+                criterion=criterion,
+                target=None if granularity == "n_m" else HALF,
+            ),
+            "prune",
+        )
+        for criterion in ("geometric_median", "batch_norm_scale", "apoz", "activation")
+        for granularity in ("weight", "n_m", "block")
+    },
     "macs of weights": (
         prune(granularity="weight", target={"kind": "macs", "keep": 0.5}),
         "prune",
@@ -181,6 +202,11 @@ def test_refused_at_the_field(body: dict[str, Any], field: str) -> None:
     with pytest.raises(ValidationError) as caught:
         PruningSpec.model_validate(body)
     assert field in {".".join(map(str, found["loc"])) for found in caught.value.errors()}
+
+
+def test_a_criterion_of_units_says_what_to_do_with_weights() -> None:
+    with pytest.raises(ValidationError, match=r"apoz ranks .* use granularity channel"):
+        PruningSpec.model_validate(prune(granularity="weight", criterion="apoz"))
 
 
 def test_without_a_data_set_nothing_is_trained() -> None:

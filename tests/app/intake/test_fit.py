@@ -239,3 +239,14 @@ def test_indexes_stay_within_the_embedding() -> None:
     adaptation(embedding, data(array("x", (4,), "int64", (0, 199)), LABELS))
     with pytest.raises(DatasetMismatch, match="indexes 0 to 199"):
         adaptation(embedding, data(array("x", (4,), "int64", (0, 200)), LABELS))
+
+
+def test_what_a_class_builds_is_left_to_the_job() -> None:
+    """Of KerasHub's models the file tells the names of inputs, and nothing of outputs."""
+    tokens = array("x.tokens", (16,), "int32"), array("x.mask", (16,), "int32")
+    unknown = model({"x.tokens": None, "x.mask": None}, {}, graph_known=False)
+    fit = adaptation(unknown, data(list(tokens), LABELS))
+    assert [step.shape for step in fit.inputs] == [(16,), (16,)]
+    assert fit.targets == ()
+    with pytest.raises(DatasetMismatch, match=r"x\.tokens"):
+        adaptation(unknown, data(tokens[0], LABELS))

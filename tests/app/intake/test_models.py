@@ -13,8 +13,8 @@ import pytest
 from keras import layers
 
 from app.domain.errors import InvalidModel
+from app.intake.known import ACTIVATIONS, KNOWN_LAYERS, PYTHON_NAMES, REASONS
 from app.intake.models import inspect_model
-from app.intake.refusals import KNOWN_LAYERS, REASONS
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -187,6 +187,18 @@ def test_known_layers_are_those_of_keras():
     assert public - abstract - set(REASONS) == KNOWN_LAYERS - models
 
 
+def test_names_in_python_are_those_of_keras():
+    exported = {name: getattr(layers, name).__name__ for name in KNOWN_LAYERS & set(dir(layers))}
+    renamed = {name: python for name, python in exported.items() if not hasattr(layers, python)}
+    assert renamed == PYTHON_NAMES
+
+
+def test_activations_are_those_of_keras():
+    private = {"get", "serialize", "deserialize"}
+    public = {name for name in dir(keras.activations) if not name.startswith("_")}
+    assert public - private == ACTIVATIONS
+
+
 def test_importing_loads_neither_keras_nor_tensorflow():
     code = (
         "import sys, app.intake.models; "
@@ -228,6 +240,13 @@ INT8 = {
 }
 LAMBDA = {"class_name": "__lambda__", "config": {"value": "4wEAAAA"}}
 FOREIGN = {"module": "mine", "class_name": "function", "config": "act", "registered_name": "act"}
+UNREGISTERED = {"module": "builtins", "class_name": "function", "config": "my_act"}
+MAPPED = {
+    "module": "keras.dtype_policies",
+    "class_name": "DTypePolicyMap",
+    "config": {"default_policy": None, "policy_map": {"dense/query": INT8}},
+    "registered_name": None,
+}
 REFUSED_CONFIGS = {
     "lambda layer": (set_class(class_name="Lambda"), "Python code"),
     "saved model layer": (set_class(class_name="TFSMLayer"), "SavedModel"),
@@ -236,8 +255,14 @@ REFUSED_CONFIGS = {
     "unknown": (set_class(class_name="Dancer"), "no layer 'Dancer'"),
     "lambda activation": (set_config(activation=LAMBDA), "Python lambda"),
     "custom activation": (set_config(activation=FOREIGN), "'act'"),
-    "int8": (set_config(dtype=INT8), "quantised"),
-    "int8 by name": (set_config(dtype="int8_from_float32"), "quantised"),
+    "unregistered activation": (set_config(activation=UNREGISTERED), "'my_act'"),
+    "code": (set_config(activation={"value": ["4wEAAAAA", None, None]}), "Python lambda"),
+    "int8": (set_config(dtype=INT8), "prune before quantising"),
+    "int8 by name": (set_config(dtype="int8_from_float32"), "already quantised"),
+    "int8 inside": (set_config(dtype=MAPPED), "already quantised"),
+    "quantisation": (set_config(quantization_config={"class_name": "GPTQConfig"}), "GPTQConfig"),
+    "not KerasHub": (set_class(registered_name="keras_hub>Dense", module="mine.x"), "not from"),
+    "nor with its name": (set_class(registered_name="keras_hub>Other", module=None), "not from"),
     "lora": (set_config(lora_rank=4), "LoRA"),
     "other weights": (set_config(units=7), "needs variables of shapes"),
     "subclass": (lambda c: c.update(class_name="Mine"), "subclassed"),

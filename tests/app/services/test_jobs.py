@@ -186,6 +186,14 @@ def test_a_pattern_that_matches_no_layer_is_named(world: World) -> None:
     assert caught.value.field == "prune.layers.1.match"
 
 
+def test_a_pattern_may_name_a_layer_inside_another(world: World) -> None:
+    with world.database.write() as session:
+        row = session.get_one(ModelRow, "mdl_1")
+        row.info = row.info | {"inner_layers": ["encoder/dense"]}
+    overrides = [{"match": "encoder/*", "skip": True}]
+    world.job(prune={"target": {"kind": "fraction", "remove": 0.5}, "layers": overrides})
+
+
 @pytest.mark.parametrize("pattern", ["[", "[[a]", "[!]", "[]-a]", "*" * 200, "a*" * 100, "[--a]"])
 def test_no_pattern_is_too_strange(world: World, pattern: str) -> None:
     prune = {

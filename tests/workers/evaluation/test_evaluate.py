@@ -1,12 +1,14 @@
 """Metrics against values worked out by hand or by scikit-learn."""
 
+import keras
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from app.domain.errors import InvalidSpec
-from workers.evaluation.evaluate import mean_interval, metric, wilson
-from workers.training.objective import OutputObjective
+from workers.evaluation.evaluate import evaluate, mean_interval, metric, wilson
+from workers.training.data import Samples
+from workers.training.objective import Objective, OutputObjective
 
 
 def objective(loss: str, logits: bool = False) -> OutputObjective:
@@ -80,3 +82,24 @@ def test_errors_of_regression() -> None:
 def test_what_is_not_defined_is_refused(name: str, loss: str, values: np.ndarray) -> None:
     with pytest.raises(InvalidSpec, match=r"not defined|defined for two"):
         metric(name, objective(loss), np.array([0, 1]), values)
+
+
+def test_answers_by_name_are_matched_by_the_order_of_outputs() -> None:
+    """Names under which a model answers need not be those of the layers behind them."""
+    inputs = keras.Input((1,))
+    ones, threes = (
+        keras.layers.Dense(1, kernel_initializer=keras.initializers.Constant(value), name=name)
+        for value, name in ((1.0, "z"), (3.0, "a"))
+    )
+    model = keras.Model(inputs, {"first": ones(inputs), "second": threes(inputs)})
+    x = np.ones((4, 1), "float32")
+    aims = Objective(
+        tuple(
+            OutputObjective(name, "mean_squared_error", False, ("mean_squared_error",))
+            for name in ("z", "a")
+        ),
+        (),
+    )
+    found = evaluate(model, Samples({"x": x}, (x, x), 4), aims)
+    assert found["z.mean_squared_error"].value == pytest.approx(0.0)
+    assert found["a.mean_squared_error"].value == pytest.approx(4.0)

@@ -8,6 +8,8 @@ from app.domain.analysis import ModelAnalysis
 from app.domain.job import Order
 from app.domain.metrics import Metrics
 from app.domain.spec import PruningSpec
+from workers.engine import Shrunk
+from workers.report.figures import shrink_note
 from workers.report.html import render
 from workers.report.verdict import verdict
 
@@ -92,6 +94,17 @@ def figures(after_ms: float, speed: Any, accuracy: float = 0.9, **more: Any) -> 
     )
 
 
+SAME = (1.0, 0.98, 1.02)
+
+
+def masked() -> dict[str, Any]:
+    """Half of the parameters are zero, and all are there."""
+    return state(1000, 2.0, 0.9, SAME) | {
+        "nonzero_parameters": 500,
+        "compressed_bytes": {"keras": 1500},
+    }
+
+
 @pytest.mark.parametrize(
     ("ms", "speed", "granularity", "said", "unsaid"),
     [
@@ -99,11 +112,12 @@ def figures(after_ms: float, speed: Any, accuracy: float = 0.9, **more: Any) -> 
         (2.0, (1.0, 0.98, 1.02), "channel", "There is no speed-up on this machine", "x faster"),
         (1.8, (1.1, 0.9, 1.3), "channel", "not faster", "x faster"),
         (4.0, (0.5, 0.45, 0.55), "channel", "2.00x SLOWER", "x faster"),
-        (2.0, (1.0, 0.98, 1.02), "weight", "Dense kernels multiply zeros too", "x faster"),
+        (2.0, SAME, "weight", "Dense kernels multiply zeros too", "x faster"),
     ],
 )
 def test_speed(ms: float, speed: Any, granularity: str, said: str, unsaid: str) -> None:
-    text = verdict(figures(ms, speed), spec(granularity))[1]
+    more = {"after": masked()} if granularity == "weight" else {}
+    text = verdict(figures(ms, speed, **more), spec(granularity))[1]
     assert said in text
     assert unsaid not in text
 
@@ -117,7 +131,7 @@ NM, BLOCK = {"kind": "n_m", "n": 1, "m": 3}, {"kind": "block", "shape": [4, 2]}
         (
             {"granularity": "n_m", "target": None},
             "50.0% of the non-zero parameters became zero: 2 of every 4 weights along the inputs "
-            "of the pruned kernels. The .keras file is 2.0x smaller as it is, because zeros are "
+            "of the pruned kernels. The .keras file is no smaller as it is, because zeros are "
             "stored like other numbers, and 2.0x smaller when compressed.",
             "no speed-up: granularity channel removes whole channels and makes models faster. 2:4 "
             "pays on hardware that skips its zeros, such as the sparse tensor cores of NVIDIA "
@@ -139,9 +153,35 @@ NM, BLOCK = {"kind": "n_m", "n": 1, "m": 3}, {"kind": "block", "shape": [4, 2]}
 def test_patterns_are_named_and_promise_nothing(
     prune: dict[str, Any], size: str, speed: str
 ) -> None:
-    said = verdict(figures(2.0, (1.0, 0.98, 1.02)), spec(**prune))
+    said = verdict(figures(2.0, SAME, pruned=masked(), after=masked()), spec(**prune))
     assert size in said[0]
     assert speed in said[1]
+
+
+def test_dead_units_that_went_make_the_file_smaller() -> None:
+    small = masked() | {"parameters": 800, "macs": 800, "bytes": {"keras": 3200}}
+    said = verdict(figures(2.0, SAME, pruned=masked(), after=small), spec("weight"))
+    assert said[0] == (
+        "50.0% of the non-zero parameters became zero or went with dead units. Without those "
+        "units, 1,000 parameters became 800 (1.2x fewer), 1,000 MACs became 800 (1.2x fewer). "
+        "The .keras file is 1.2x smaller as it is, although the zeros that are left are stored "
+        "like other numbers, and 2.0x smaller when compressed."
+    )
+    assert "Dense kernels multiply the zeros that are left, so there is no speed-up" in said[1]
+
+
+def test_shrinking_is_told_in_words() -> None:
+    shrunk = Shrunk(None, {}, 90, {"a": (300, 214), "b": (100, 96)}, {"b/1/bias": 5, "c/3/bias": 1})
+    assert shrink_note(shrunk) == (
+        "90 units were dead and removed without changing what the model computes: a 300 → 214, "
+        "b 100 → 96. 6 constant values went into the biases of b, c."
+    )
+    many = {f"layer_{number}": (2, 1) for number in range(10)}
+    assert shrink_note(Shrunk(None, {}, 1, many)) == (
+        "1 unit was dead and removed without changing what the model computes: "
+        + ", ".join(f"layer_{number} 2 → 1" for number in range(8))
+        + ", and 2 more."
+    )
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,7 @@ def test_what_fits_already_is_told_as_such() -> None:
     target = figure({"kind": "bytes", "max": 1000}, {"bytes": {"keras": 900}}, resolved=resolved)
     same = figures(1.0, (1.0, 0.9, 1.1)).before
     metrics = figures(1.0, (1.0, 0.9, 1.1), pruned=same, target=target)
+    metrics = metrics.model_copy(update={"after": same})
     first = verdict(metrics, spec("channel"))[0]
     assert first == f"NOTHING WAS REMOVED: the target is met as it is; {note}."
 

@@ -33,11 +33,15 @@ class Builder:
         self._pairs: list[tuple[Any, Any]] = []
         self._variables: list[tuple[Any, Any, float]] = []
         self._counted: dict[tuple[int, int | None], Any] = {}
+        self._owners: dict[int, Any] = {}
         self.stays: dict[str, str] = {}
 
     # --- models ----------------------------------------------------------------------------
     def model(self, model: Any) -> Any:
         """A Functional twin of a model, without its weights."""
+        for each in model._flatten_layers():
+            own = [*each._trainable_variables, *each._non_trainable_variables]
+            self._owners |= {id(variable): each for variable in own}
         inner = graph.graph_of(model)
         known = {id(tensor): self._input(tensor) for tensor in inner.inputs}
         self.replay(_calls(model), known, _name)
@@ -88,9 +92,10 @@ class Builder:
         for node in nodes:
             operation = node.operation
             args, kwargs = _arguments(node, known, traced=lengths is not None)
-            if table_of(node) is not None:
-                layer, table = tables[id(table_of(node))]
-                result = self.rows(layer, table, named(operation), [*args, *kwargs.values()][1])
+            table = table_of(node)
+            if table is not None:
+                positions = [*args, *kwargs.values()][1]
+                result = self.rows(self._owners[id(table)], table, named(operation), positions)
             elif isinstance(operation, keras.layers.Layer):
                 result = self.call(operation, named(operation), args, kwargs)
             else:
@@ -183,7 +188,7 @@ class Builder:
         return self._counted[key]
 
     # --- layers ----------------------------------------------------------------------------
-    def stock(self, layer: Any, path: str, kind: type | None = None, **settings: Any) -> Any:
+    def stock(self, layer: Any, path: str, kind: Any = None, **settings: Any) -> Any:
         """The twin of a layer: its class, or `kind`, with its settings and later its weights."""
         if id(layer) not in self._twins:
             config = layer.get_config() | settings | {"name": self._names.take(path)}

@@ -1,4 +1,4 @@
-"""The rule of each layer class: how its calls treat the names of channels.
+"""The rule of each layer or operation class: how its calls treat the names of channels.
 
 A class that is not listed freezes its inputs and outputs; to understand a further layer is to
 write one function and list it. Classes are looked up exactly: a subclass may do anything.
@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from workers.engine.channels import Call, Opaque, Result, Rule
 from workers.engine.ids import Tensor
-from workers.engine.rules import attention, makers, movers, norms, recurrent, tiers
+from workers.engine.rules import attention, makers, movers, norms, operations, recurrent, tiers
 from workers.engine.rules.reasons import REASONS
 
 
@@ -26,6 +26,7 @@ RULES: Mapping[type, Rule] = MappingProxyType(
         **tiers.RULES,
         **norms.RULES,
         **attention.RULES,
+        **operations.RULES,
         **recurrent.RULES,
     }
 )

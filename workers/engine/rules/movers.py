@@ -7,7 +7,7 @@ from types import MappingProxyType
 import keras
 import numpy as np
 
-from workers.engine.channels import Call, Opaque, Rule, Shape, grid_layout
+from workers.engine.channels import Call, Opaque, Rule, Shape
 from workers.engine.ids import Axis, Ids, Tensor, bare, joined, merged, named
 
 layers = keras.layers
@@ -47,6 +47,8 @@ def flatten(call: Call) -> Tensor:
     batch, *rest = call.input
     if call.channel_axis == 1 and len(rest) > 1:
         rest = [*rest[1:], rest[0]]
+    if any(axis.size is None for axis in rest):
+        call.freeze(rest, "flattens it with an axis of unknown length")
     return call.fitted((batch, merged(rest) if rest else Axis(1)))
 
 
@@ -165,7 +167,7 @@ def _split(call: Call, whole: Axis, sizes: list[int]) -> list[Axis]:
             call.walk.freeze(Axis(whole.size, (line,)), f"{call.key} splits it up")
             continue
         if len(changing) > 1:
-            call.walk.want(Axis(whole.size, (line,)), grid_layout(sizes))
+            call.walk.want(Axis(whole.size, (line,)), tuple(sizes))
             for number in changing[:-1]:
                 call.walk.names.unite(grid, grid.take([0], number))
         last = changing[-1]
@@ -198,6 +200,8 @@ def concatenated(call: Call, parts: Sequence[Tensor], number: int) -> Tensor:
         column = [part[other] for part in parts]
         if other == number:
             out[other] = joined(column)
+            if out[other].size is None:
+                call.freeze(column, "joins it with an axis of unknown length")
             continue
         for axis in column[1:]:
             column[0] = call.walk.unite(column[0], axis, call.key)

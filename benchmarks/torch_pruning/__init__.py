@@ -1,0 +1,1 @@
+"""Secateur's engine beside Torch-Pruning, on networks that both frameworks have."""
