@@ -19,6 +19,9 @@ from workers.engine.inlining.builder import Builder, holds_hub
 from workers.engine.inlining.expansions import EXPANSIONS
 from workers.engine.inlining.trace import CannotInline
 
+NAMED = 10
+"""Layers that a note names."""
+
 
 @dataclass(frozen=True)
 class Inlined:
@@ -28,6 +31,27 @@ class Inlined:
     """The given model itself where there was nothing to replace, or nothing could be."""
     stays: Mapping[str, str] = field(default_factory=dict)
     """Why layers of KerasHub remain, by their names; the model's own name if nothing was done."""
+    replaced: bool = False
+    """Whether this is another model than the given one."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the result should know: sentences, none for a model of stock layers."""
+        said = []
+        if self.replaced:
+            said.append(
+                "Layers of KerasHub were replaced by the Keras layers they are made of, which "
+                "compute the same. Layers that came out of one have its name in front."
+            )
+            if not self.stays:
+                said.append("The result loads without KerasHub.")
+        for reason in dict.fromkeys(self.stays.values()):
+            names = [name for name, why in self.stays.items() if why == reason]
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            said.append(f"Nothing is cut inside {', '.join(names[:NAMED])}{more}: {reason}.")
+        if self.stays:
+            said.append("To load the result, install KerasHub (pip install keras-hub).")
+        return tuple(said)
 
 
 def inlined(model: Any, *, seed: int = 0) -> Inlined:
@@ -54,7 +78,7 @@ def inlined(model: Any, *, seed: int = 0) -> Inlined:
     if difference > TOLERANCE:
         reason = f"taken apart it differs by {difference:.1e} of its outputs' scale"
         return Inlined(model, {model.name: reason})
-    return Inlined(found, dict(builder.stays))
+    return Inlined(found, dict(builder.stays), replaced=True)
 
 
 def _difference(model: Any, found: Any, builder: Builder, seed: int) -> float:
