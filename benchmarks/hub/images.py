@@ -1,6 +1,7 @@
 """Backbones for images, and for images with text."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -50,7 +51,8 @@ def _clip(size: Size) -> Any:
 
 def _siglip(size: Size) -> Any:
     vision = _patches("SigLIPVisionEncoder", size)
-    text = _text("SigLIPTextEncoder", size, projection_dim=size.width)
+    # Its texts are all of one length, though its input does not say so: that of the engine's probe.
+    text = _text("SigLIPTextEncoder", replace(size, length=32), projection_dim=size.width)
     return _numbered(hub("SigLIPBackbone")(vision, text))
 
 
@@ -207,7 +209,7 @@ def _deeplab(size: Size) -> Any:
     return hub("DeepLabV3Backbone")(
         image_encoder=_resnet(size),
         spatial_pyramid_pooling_key="P3",
-        upsampling_size=8,
+        upsampling_size=2,
         dilation_rates=[2, 4],
         low_level_feature_key="P2",
         projection_filters=size.width,

@@ -119,7 +119,7 @@ TEXT: Mapping[str, Callable[[Size], Any]] = MappingProxyType(
         "Gemma": partial(_wide_heads, "GemmaBackbone"),
         "Gemma3": partial(_wide_heads, "Gemma3Backbone", image_size=16),
         "Qwen": partial(_grouped, "QwenBackbone"),
-        "Qwen3": partial(_wide_heads, "Qwen3Backbone"),
+        "Qwen3": partial(_wide_heads, "Qwen3Backbone", sliding_window_size=None),
         "Phi3": partial(_grouped, "Phi3Backbone"),
         "SmolLM3": _smol,
         "BART": partial(_encoder, "BartBackbone"),

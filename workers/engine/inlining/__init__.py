@@ -17,7 +17,7 @@ from workers.engine import graph
 from workers.engine.equality import TOLERANCE, outputs_on, probe_inputs
 from workers.engine.inlining.builder import Builder, holds_hub
 from workers.engine.inlining.expansions import EXPANSIONS
-from workers.engine.inlining.trace import CannotInline
+from workers.engine.inlining.trace import CannotInline, words
 
 NAMED = 10
 """Layers that a note names."""
@@ -73,8 +73,8 @@ def inlined(model: Any, *, seed: int = 0) -> Inlined:
             builder.copy_weights()
             difference = _difference(model, found, builder, seed)
     except Exception as error:  # noqa: BLE001  (code of KerasHub may fail in any way)
-        reason = " ".join(str(error).split())[:300]
-        return Inlined(model, {model.name: f"its layers cannot be taken apart: {reason}"})
+        reason = f"its layers cannot be taken apart: {words(error, 300)}"
+        return Inlined(model, {model.name: reason})
     if difference > TOLERANCE:
         reason = f"taken apart it differs by {difference:.1e} of its outputs' scale"
         return Inlined(model, {model.name: reason})

@@ -10,7 +10,15 @@ import numpy as np
 from workers.engine import graph
 from workers.engine.inlining.names import Names, joined, part, snake
 from workers.engine.inlining.operations import again, counted, input_of
-from workers.engine.inlining.trace import CannotInline, Lengths, Trace, is_hub, table_of, trace
+from workers.engine.inlining.trace import (
+    CannotInline,
+    Lengths,
+    Trace,
+    is_hub,
+    table_of,
+    trace,
+    words,
+)
 
 Named = Callable[[Any], str]
 """What the twin of a layer or operation is to be called."""
@@ -61,7 +69,7 @@ class Builder:
         return keras.layers.InputLayer.from_config(config).output
 
     def _nested(self, model: Any, path: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        if graph.plain(model) is model:
+        if graph.plain(model) is model and path == model.name:
             if not holds_hub(model):
                 return self.stock(model, path)(*args, **kwargs)
             if id(model) not in self._twins:
@@ -70,11 +78,13 @@ class Builder:
                 self._names = outer
                 self._names.take(model.name)
             return self._twins[id(model)](*args, **kwargs)
-        # A backbone: its settings are no graph, so its calls go into the graph around it.
+        # The settings of a backbone are no graph, and those of a model inside a layer do not say
+        # its shapes: their calls go into the graph around them.
+        named = _name if path == model.name else lambda each: joined(path, each.name)
         inner = graph.graph_of(model)
         given = keras.tree.flatten(args[0] if len(args) == 1 else list(args))
         known = {id(t): value for t, value in zip(inner.inputs, given, strict=True)}
-        self.replay(_calls(model), known, _name)
+        self.replay(_calls(model), known, named)
         return keras.tree.map_structure(lambda tensor: known[id(tensor)], inner._outputs_struct)
 
     # --- calls -----------------------------------------------------------------------------
@@ -160,8 +170,7 @@ class Builder:
             del self._pairs[pairs:], self._variables[variables:]
             if isinstance(error, CannotInline):
                 raise
-            words = " ".join(str(error).split())[:160]
-            raise CannotInline(f"its calls cannot be made again ({words})") from error
+            raise CannotInline(f"its calls cannot be made again ({words(error)})") from error
 
     def emit(self, found: Trace, named: Named) -> Any:
         """What a trace wrote down, in the new graph."""
@@ -186,6 +195,10 @@ class Builder:
         if key not in self._counted:
             self._counted[key] = counted(source, length, self._names.take)
         return self._counted[key]
+
+    def take(self, name: str) -> str:
+        """The name, made unique, for a layer that stands for no other."""
+        return self._names.take(name)
 
     # --- layers ----------------------------------------------------------------------------
     def stock(self, layer: Any, path: str, kind: Any = None, **settings: Any) -> Any:

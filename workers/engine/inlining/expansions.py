@@ -5,6 +5,7 @@ gives; the whole model is compared afterwards all the same.
 """
 
 import inspect
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -98,8 +99,8 @@ def root_mean_square(offset: float, variable: str) -> Expansion:
 def gemma_norm(
     builder: Builder, layer: Any, path: str, args: list[Any], kwargs: dict[str, Any]
 ) -> Any:
-    """Gemma stores the scale less one; another class of the same name does not."""
-    if ".models.gemma." not in type(layer).__module__:
+    """Gemma and Gemma 3 store the scale less one; another class of the same name does not."""
+    if not re.search(r"\.models\.gemma3?\.", type(layer).__module__):
         raise CannotInline("it has weights of its own")
     return root_mean_square(1.0, "scale")(builder, layer, path, args, kwargs)
 
@@ -164,17 +165,17 @@ def patches(tokens: tuple[str, ...] = ()) -> Expansion:
         images = _bound(layer, args, kwargs, {"inputs"})["inputs"]
         x = builder.call(layer.patch_embedding, f"{path}_patch_embedding", [images], {})
         if layer.data_format == "channels_first":
-            x = layers.Permute((2, 3, 1), name=f"{path}_permute")(x)
+            x = layers.Permute((2, 3, 1), name=builder.take(f"{path}_permute"))(x)
         _, height, width, size = x.shape
-        x = layers.Reshape((height * width, size), name=f"{path}_patches")(x)
+        x = layers.Reshape((height * width, size), name=builder.take(f"{path}_patches"))(x)
         held = [getattr(layer, name) for name in tokens if getattr(layer, f"use_{name}", True)]
         rows = [
             builder.rows(layer, token, f"{path}_{token.name}", builder.positions(x, 1))
             for token in held
         ]
         if rows:
-            x = layers.Concatenate(axis=1, name=f"{path}_concatenate")([*rows, x])
-        x = layers.Add(name=f"{path}_add")([x, _places(builder, layer, path, x)])
+            x = layers.Concatenate(axis=1, name=builder.take(f"{path}_concatenate"))([*rows, x])
+        x = layers.Add(name=builder.take(f"{path}_add"))([x, _places(builder, layer, path, x)])
         dropout = getattr(layer, "dropout", None)
         return x if dropout is None else builder.call(dropout, f"{path}_dropout", [x], {})
 
@@ -192,17 +193,17 @@ def dinov2_embedding(
     images = _bound(layer, args, kwargs, {"inputs"})["inputs"]
     x = builder.call(layer.patch_embeddings, f"{path}_patches", [images], {})
     token = builder.rows(layer, layer.cls_token, f"{path}_cls_token", builder.positions(x, 1))
-    x = layers.Concatenate(axis=1, name=f"{path}_concatenate")([token, x])
+    x = layers.Concatenate(axis=1, name=builder.take(f"{path}_concatenate"))([token, x])
     table, places = layer.interpolated_position_embeddings, builder.positions(x, x.shape[1])
     rows = builder.rows(layer, table, f"{path}_position_embeddings", places)
-    x = layers.Add(name=f"{path}_add")([x, rows])
+    x = layers.Add(name=builder.take(f"{path}_add"))([x, rows])
     if layer.num_register_tokens:
         count = builder.positions(x, layer.num_register_tokens)
         more = builder.rows(layer, layer.register_tokens, f"{path}_register_tokens", count)
         size = int(x.shape[1])
-        first = layers.Cropping1D((0, size - 1), name=f"{path}_first")(x)
-        rest = layers.Cropping1D((1, 0), name=f"{path}_rest")(x)
-        x = layers.Concatenate(axis=1, name=f"{path}_registers")([first, more, rest])
+        first = layers.Cropping1D((0, size - 1), name=builder.take(f"{path}_first"))(x)
+        rest = layers.Cropping1D((1, 0), name=builder.take(f"{path}_rest"))(x)
+        x = layers.Concatenate(axis=1, name=builder.take(f"{path}_registers"))([first, more, rest])
     return builder.call(layer.dropout, f"{path}_dropout", [x], {})
 
 
@@ -236,6 +237,9 @@ EXPANSIONS: Mapping[str, Expansion] = MappingProxyType(
         "LlamaLayerNorm": root_mean_square(0.0, "scale"),
         "MistralLayerNormalization": root_mean_square(0.0, "scale"),
         "QwenLayerNorm": root_mean_square(0.0, "scale"),
+        "Qwen3LayerNorm": root_mean_square(0.0, "scale"),
+        "MixtralLayerNormalization": root_mean_square(0.0, "scale"),
+        "RoformerNorm": root_mean_square(0.0, "scale"),
         "Phi3LayerNorm": root_mean_square(0.0, "scale"),
         "T5LayerNorm": root_mean_square(0.0, "weight"),
         "DropPath": drop_path,

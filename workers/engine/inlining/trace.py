@@ -6,6 +6,7 @@ Only code of Keras and KerasHub is ever called like this.
 """
 
 import inspect
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,11 @@ def is_hub(layer: Any) -> bool:
 
 class CannotInline(Exception):
     """Raised where a layer has to stay as it is; its text is the reason."""
+
+
+def words(error: Exception, most: int = 160) -> str:
+    """The beginning of an error's text, without line breaks and colours."""
+    return " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())[:most]
 
 
 @dataclass(frozen=True)
@@ -110,8 +116,9 @@ def trace(
         except CannotInline:
             raise
         except Exception as error:
-            words = " ".join(str(error).split())[:160]
-            raise CannotInline(f"its code does not take symbolic tensors ({words})") from error
+            raise CannotInline(
+                f"its code does not take symbolic tensors ({words(error)})"
+            ) from error
         nodes = _nodes(outputs, {*given, *(id(t) for t in asked)})
         for node in nodes:
             _check_constants(layer, node, lengths)
