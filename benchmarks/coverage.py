@@ -5,6 +5,9 @@ docs/benchmarks.md. Each model is handled by a process of its own: analysed, cut
 its masked original, saved, loaded by stock Keras in a fresh process that trains it for one step,
 and timed against the original on LiteRT and ONNX Runtime, one thread, call by call in turns.
 Weights are random: what is measured does not depend on them.
+
+With `--hub` the models are KerasHub's backbones of moderate size (benchmarks/hub), of whose
+channels and then of whose heads half go, without latencies.
 """
 
 import argparse
@@ -17,6 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks.hub import BACKBONES
+from benchmarks.hub.table import HEADS as HUB_HEADS
+from benchmarks.hub.table import hub_line, hub_row
 
 RUNTIMES = ("litert", "onnxruntime")
 SPEC: dict[str, Any] = {
@@ -134,6 +141,7 @@ def in_process(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.coverage", "--one", name]
     command += ["--pairs", str(arguments.pairs)]
     command += [] if arguments.latency else ["--no-latency"]
+    command += ["--hub"] if arguments.hub else []
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
@@ -193,21 +201,27 @@ def main() -> None:
     """The table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
+    parser.add_argument("--hub", action="store_true", help="KerasHub's backbones")
     parser.add_argument("--one", help="figures of one model as JSON")
     parser.add_argument("--pairs", type=int, default=15, help="pairs of calls that are timed")
     parser.add_argument("--no-latency", dest="latency", action="store_false")
     arguments = parser.parse_args()
+    if arguments.one and arguments.hub:
+        print(json.dumps(hub_row(arguments.one)))
+        return
     if arguments.one:
         print(json.dumps(one(arguments.one, arguments.pairs, arguments.latency)))
         return
     heads = ["Model", "Analysis s", "Cut and surgery s", "Pruned", "Equal", "Reloaded", "MMACs"]
-    if arguments.latency:
+    if arguments.hub:
+        heads = list(HUB_HEADS)
+    elif arguments.latency:
         heads += ["LiteRT ms", "share", "ONNX Runtime ms", "share"]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}", flush=True)
     rows = []
-    for name in arguments.names or builders():
+    for name in arguments.names or (BACKBONES if arguments.hub else builders()):
         rows.append(in_process(name, arguments))
-        print(line(rows[-1]), flush=True)
+        print((hub_line if arguments.hub else line)(rows[-1]), flush=True)
     print()
     print(*summary(rows), sep="\n")
 

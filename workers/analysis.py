@@ -26,22 +26,30 @@ def analysis(order: Order) -> tuple[ModelAnalysis, str]:
         InvalidModel, EngineRefusal: the model cannot be loaded, or has no graph to walk.
     """
     model = load(Path(order.model_path), order.model, Path(order.scratch))
-    found = look(model, order.spec.model)
+    apart = engine.inlined(model)
+    found = look(apart.model, order.spec.model, apart)
     return found, page(found)
 
 
-def look(model: Any, id_: str) -> ModelAnalysis:
+def look(model: Any, id_: str, apart: engine.Inlined | None = None) -> ModelAnalysis:
     """Analyse a built Sequential or Functional model, known as `id_`.
+
+    Args:
+        model: the model.
+        id_: goes into the analysis.
+        apart: how the model came out of one of KerasHub's, for what that leaves to say.
 
     Raises:
         EngineRefusal: the model has no graph to walk.
     """
     started = time.perf_counter()
+    stays = apart.stays if apart else {}
     listed = {layer.name: layer for layer in engine.analyse(model).layers}
     counts = engine.count(model)
     calls = dict(_calls(model, "", listed))
     layers = tuple(
-        _layer(name, listed.get(name), calls.get(name)) for name in _in_order(list(listed), calls)
+        _layer(name, listed.get(name), calls.get(name), stays.get(name))
+        for name in _in_order(list(listed), calls)
     )
     return ModelAnalysis(
         model=id_,
@@ -51,11 +59,13 @@ def look(model: Any, id_: str) -> ModelAnalysis:
         seconds=round(time.perf_counter() - started, 3),
         layers=layers,
         edges=tuple(dict.fromkeys(_edges(model, "", listed))),
-        notes=tuple(_notes(layers, counts.macs_exact)),
+        notes=(*_notes(layers, counts.macs_exact), *(apart.notes if apart else ())),
     )
 
 
-def _layer(name: str, found: engine.LayerAnalysis | None, call: Any) -> AnalysedLayer:
+def _layer(
+    name: str, found: engine.LayerAnalysis | None, call: Any, stays: str | None
+) -> AnalysedLayer:
     """A layer as the engine sees it; an operation between layers has nothing to lose."""
     operation = call.operation if call is not None else None
     entry: dict[str, Any] = {
@@ -71,7 +81,7 @@ def _layer(name: str, found: engine.LayerAnalysis | None, call: Any) -> Analysed
             "coupled_with": found.coupled_with[:NAMED],
             "parameters": found.parameters,
             "macs": found.macs,
-            "frozen": found.frozen,
+            "frozen": stays or found.frozen,
         }
     return AnalysedLayer.model_validate(entry)
 

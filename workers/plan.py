@@ -9,7 +9,7 @@ from app.domain.job import Order
 from app.domain.metrics import Plan, PlannedLayer, PlannedState
 from app.domain.spec import Calibrated
 from workers import engine
-from workers.loading import load
+from workers.loading import completed, load
 from workers.report.target import planned_target
 from workers.search.measures import as_trained
 from workers.search.resolve import Bench, Resolved, resolve
@@ -31,7 +31,8 @@ def plan(order: Order) -> Plan:
         EngineRefusal: the model cannot be pruned as asked, or the criterion looks at data and the
             order has none.
     """
-    model = load(Path(order.model_path), order.model, Path(order.scratch))
+    apart = engine.inlined(load(Path(order.model_path), order.model, Path(order.scratch)))
+    model = apart.model
     analysis = engine.analyse(model)
     before = engine.count(model)
     evidence = _evidence(model, order)
@@ -68,7 +69,7 @@ def plan(order: Order) -> Plan:
         after=_state(after, width),
         layers=tuple(layers),
         target=None if resolved is None else planned_target(order.spec.prune, resolved),
-        notes=(*_notes(order, cut), *_search_notes(resolved)),
+        notes=(*_notes(order, cut), *apart.notes, *_search_notes(resolved)),
     )
 
 
@@ -116,7 +117,9 @@ def _evidence(model: Any, order: Order) -> engine.Evidence | None:
     spec = order.spec
     if not spec.prune.needs_data or order.dataset is None or order.dataset_path is None:
         return None
-    data = load_data(Path(order.dataset_path), order.dataset, order.model, spec.seed)
+    data = load_data(
+        Path(order.dataset_path), order.dataset, completed(model, order.model), spec.seed
+    )
     objective = infer(model, order.model.training, data.train.targets, spec)
     return collect(model, data, objective, spec.prune.criterion, spec.seed, AT_MOST_SAMPLES)
 

@@ -79,7 +79,8 @@ class Job:
     def run(self) -> tuple[dict[str, Any], list[str]]:
         """The sentence."""
         original = self._load()
-        state = self._start(original)
+        apart = self._taken_apart(original)
+        state = self._start(original, apart.model)
         for step, share in enumerate(engine.shares(self.spec.schedule)):
             self._prune(state, step, share)
             self._fine_tune(state, step)
@@ -88,8 +89,8 @@ class Job:
         measured = Measured()
         files = self._export(original, state.model, measured)
         self._measure(original, state.model, files, measured)
-        metrics = self._metrics(original, state, after, measured)
-        return self._report(metrics, look(original, self.spec.model), files)
+        metrics = self._metrics(apart.model, state, after, measured)
+        return self._report(metrics, look(apart.model, self.spec.model, apart), files)
 
     # --- load ------------------------------------------------------------------------------
     def _load(self) -> Any:
@@ -106,15 +107,26 @@ class Job:
                     self._note(note)
         return model
 
-    def _start(self, original: Any) -> JobState:
+    def _taken_apart(self, original: Any) -> engine.Inlined:
+        """What is cut: the original, or what its layers of KerasHub are made of."""
+        with self._phase("loading"):
+            apart = engine.inlined(original, seed=self.spec.seed)
+        for note in apart.notes:
+            self._note(note)
+        return apart
+
+    def _start(self, original: Any, whole: Any) -> JobState:
+        """The state to go on from; `whole` is the uncut model that the first step cuts."""
         if self.order.checkpoint_path is not None:
             state = restore(Path(self.order.checkpoint_path), self.scratch)
             self._seconds.update(state.seconds)
             self._note(f"Resumed after epoch {state.epochs_done} of an interrupted attempt.")
             return state
-        state = JobState(model=original, progress=engine.begin(original))
-        state.before = self._evaluated(original, "before")
-        state.resolved = self._search(original)
+        state = JobState(model=whole, progress=engine.begin(whole))
+        state.before = self._evaluated(original, "before", counted=whole)
+        state.resolved = self._search(whole)
+        if whole is not original:
+            self._keep_proof(state, engine.prove_same(original, whole, seed=self.spec.seed))
         return state
 
     # --- search ----------------------------------------------------------------------------
@@ -286,8 +298,8 @@ class Job:
         self._checkpoint_cost = self._checkpointed - now
 
     # --- evaluate, measure, export ---------------------------------------------------------
-    def _evaluated(self, model: Any, moment: str) -> State:
-        counts = engine.count(model)
+    def _evaluated(self, model: Any, moment: str, counted: Any = None) -> State:
+        counts = engine.count(model if counted is None else counted)
         found = {}
         with self._phase("evaluating"):
             if self.data is not None and self.objective is not None:
@@ -329,7 +341,7 @@ class Job:
                 time_both(original, final, files, asked, self.spec.seed, measured, self._note)
 
     # --- report ----------------------------------------------------------------------------
-    def _metrics(self, original: Any, state: JobState, after: State, measured: Measured) -> Metrics:
+    def _metrics(self, whole: Any, state: JobState, after: State, measured: Measured) -> Metrics:
         if state.before is None or state.pruned is None:
             raise InternalError("The job's state lacks its first figures.")
         before, after = measured.complete(state.before, after)
@@ -338,7 +350,7 @@ class Job:
             pruned=state.pruned,
             after=after,
             equality=state.equality,
-            per_layer=per_layer(engine.count(original), engine.count(state.model), state.cut_notes),
+            per_layer=per_layer(engine.count(whole), engine.count(state.model), state.cut_notes),
             history=tuple(state.history),
             target=target_figure(self.spec.prune, before, after, state.tally, state.resolved),
             phases_seconds={name: round(value, 3) for name, value in self._seconds.items()},

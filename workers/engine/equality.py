@@ -55,14 +55,14 @@ def prove(original: Any, reduced: Any, cut: Cut, *, seed: int = 0) -> Equality:
     """
     probes = probe_inputs(original, seed)
     with _silenced(original, cut) as masked:
-        expected = _outputs(original, probes, masked)
-    return _difference(original, expected, _outputs(reduced, probes))
+        expected = outputs_on(original, probes, masked)
+    return _difference(original, expected, outputs_on(reduced, probes))
 
 
 def prove_same(original: Any, other: Any, *, seed: int = 0) -> Equality:
     """Compare a model with another that is to compute the same of the same inputs."""
     probes = probe_inputs(original, seed)
-    return _difference(original, _outputs(original, probes), _outputs(other, probes))
+    return _difference(original, outputs_on(original, probes), outputs_on(other, probes))
 
 
 def _difference(original: Any, expected: list[Any], received: list[Any]) -> Equality:
@@ -119,7 +119,8 @@ def _vocabulary(model: Any, tensor: Any) -> int | None:
     return min(rows, default=None)
 
 
-def _outputs(model: Any, probes: list[Any], masked: "Masked | None" = None) -> list[NDArray[Any]]:
+def outputs_on(model: Any, probes: list[Any], masked: "Masked | None" = None) -> list[NDArray[Any]]:
+    """A model's outputs on probes, one array per output, as 32-bit floats."""
     tensors = [keras.ops.convert_to_tensor(probe) for probe in probes]
     return [
         keras.ops.convert_to_numpy(keras.ops.cast(each, "float32"))

@@ -118,7 +118,7 @@ def _edit_layer(
         entry["config"].pop("build_input_shape", None)
         _edit_graph(entry["config"], layer, settings, arguments)
         return
-    if type(layer).__module__.startswith("keras."):
+    if type(layer).__module__.startswith(("keras.", "keras_hub.")):
         # Shapes as they were; the layer is built anew by the call that follows.
         entry.pop("build_config", None)
     for path, child in graph.children(layer):
