@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper, shape_inference
 
 ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div"})
@@ -41,7 +42,7 @@ class _Links:
         alone = self._readers[name] == 1 and name not in self._kept
         return node if node is not None and node.op_type in kinds and alone else None
 
-    def constant(self, node: Any) -> tuple[int, Any] | None:
+    def constant(self, node: Any) -> tuple[int, NDArray[Any]] | None:
         """Which of a node's two inputs is constant, and its values; None unless exactly one is."""
         fixed = [number for number, name in enumerate(node.input) if name in self.constants]
         if len(fixed) != 1:
@@ -108,7 +109,9 @@ def join_affines(proto: Any) -> int:
         bias = links.constant(add) if add.op_type == "Add" else None
         mul = links.maker(add.input[1 - bias[0]], frozenset({"Mul"})) if bias else None
         scale = links.constant(mul) if mul is not None else None
-        if bias and scale and scale[1].shape == bias[1].shape and _per_channel(scale[1]):
+        if mul is None or bias is None or scale is None:
+            continue
+        if scale[1].shape == bias[1].shape and _per_channel(scale[1]):
             found.append((mul, add, mul.input[1 - scale[0]], scale[1].ravel(), bias[1].ravel()))
     channels = _channels(proto) if found else {}
     wide = [each for each in found if channels.get(each[2]) == each[3].size]
@@ -117,7 +120,7 @@ def join_affines(proto: Any) -> int:
     return len(wide)
 
 
-def _per_channel(values: Any) -> bool:
+def _per_channel(values: NDArray[Any]) -> bool:
     return values.ndim == 4 and values.shape[1] == values.size and values.dtype == np.float32
 
 
