@@ -110,6 +110,6 @@ def hub_line(row: dict[str, Any]) -> str:
     ]
     for granularity in ("channel", "head"):
         before, after = row["macs"].get(granularity, (0, 0))
-        cells.append(f"{before / 1e6:,.0f} → {after / 1e6:,.0f}" if before else "")
+        cells.append(f"{before / 1e6:,.1f} → {after / 1e6:,.1f}" if before else "")
     cells.append(", ".join(row["stays"]))
     return f"| {' | '.join(cells)} |"
