@@ -64,6 +64,8 @@ class LayerCut:
     """By the share alone, before limits; None where layers compete."""
     note: str | None
     """Why it is not what was asked for."""
+    prunable: int = 0
+    """How many the target counts: units as many as the original has."""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,8 @@ def summary(
             note = "; ".join(sorted(each for each in said if each is not None)) or None
         elif (own := wish(layer.name, prune).remove) is not None:
             note += f"; the remove of {own:.4g} asked for it has no effect"
-        rows.append(LayerCut(layer.name, layer.class_name, units, gone, asked, note))
+        may = sum(c.original * columns for c, columns in mine)
+        rows.append(LayerCut(layer.name, layer.class_name, units, gone, asked, note, may))
     return tuple(rows)
 
 

@@ -78,6 +78,8 @@ def summary(model: Any, kernels: Mapping[str, Row]) -> tuple[LayerCut, ...]:
             row.removed,
             row.asked,
             row.note,
+            # Kernels that are skipped, or not pruned by this granularity, say why.
+            sizes[name] if row.asked is not None or row.removed or row.note is None else 0,
         )
         for name, row in rows.items()
     )
