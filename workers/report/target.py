@@ -103,7 +103,7 @@ def _fraction(prune: Prune, remove: float, tally: Tally) -> TargetFigure:
         note = f"{tally.removed:,} went where {wanted:,} were asked for, to meet round_to"
     elif abs(achieved - remove) > TOLERANCE * remove:
         note = "exactly what the share comes to in whole numbers, layer by layer"
-    kind = prune.granularity.kind if prune.structured else "weight"
+    kind = str(prune.granularity.kind) if prune.structured else "weight"
     kind = {"layer": "layers and residual block"}.get(kind, kind)
     return TargetFigure(
         kind="fraction",
