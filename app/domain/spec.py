@@ -270,7 +270,8 @@ UNITS_ONLY = (
 
 # --- target ------------------------------------------------------------------------------------
 class FractionTarget(Strict):
-    """Remove this share of what the granularity counts: weights, units or channels."""
+    """Remove this share of what the granularity counts and the model allows to go: weights, blocks,
+    units, channels, heads, or residual blocks and layers."""
 
     kind: Literal["fraction"] = "fraction"
     remove: Share
@@ -353,8 +354,9 @@ class Prune(Strict):
     criterion: Criterion = MagnitudeCriterion()
     scope: Literal["layer", "global", "isomorphic", "latency"] = "layer"
     """`layer`: the share holds in every layer. `global`: layers compete. `isomorphic`: layers of
-    like structure compete among themselves. [Fang et al. 2024, arXiv:2407.04616] `latency`: layers
-    compete, and units that cost more time go sooner. [Shen et al. 2022, arXiv:2110.10811]"""
+    like structure compete among themselves; weights all do. [Fang et al. 2024, arXiv:2407.04616]
+    `latency`: layers compete, and units that give little computation for their time go sooner.
+    [Shen et al. 2022, arXiv:2110.10811]"""
     reduction: Literal["mean", "sum", "max", "first"] = "mean"
     """How the saliencies of coupled layers' slices become one unit's. [Fang et al. 2023,
     arXiv:2301.12900]"""

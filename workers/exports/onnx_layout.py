@@ -97,8 +97,8 @@ def join_affines(proto: Any) -> int:
 
     TensorFlow folds a batch normalisation that no convolution can take in (DenseNet, ResNetV2) to
     a product and a sum, for which ONNX Runtime leaves its blocked layout. As one normalisation it
-    runs within, and takes the ReLU behind it along. (Seen with ONNX Runtime 1.32: DenseNet121 is
-    pruned to 0.8 of the time that it takes without.)
+    runs within, and takes the ReLU behind it along. (Seen with ONNX Runtime 1.32: pruned
+    DenseNet121 runs in 0.89 of the time.)
 
     Returns:
         How many were joined.
