@@ -42,7 +42,7 @@ def request(keep: float | None, round_to: int | None) -> Prune:
     """What a user would ask for: `keep` of the MACs, or half of the channels."""
     half = {"kind": "fraction", "remove": 0.5}
     target = half if keep is None else {"kind": "macs", "keep": keep}
-    return Prune.model_validate({"target": target, "round_to": round_to})
+    return Prune.model_validate({"target": target, "round_to": round_to, "scope": "latency"})
 
 
 def prune(model: Any, keep: float | None, round_to: int | None) -> tuple[Any, Any, str]:

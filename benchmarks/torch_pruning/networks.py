@@ -40,7 +40,7 @@ NETWORKS = (
     Network("ViT, heads told", (64, 64, 3), OWN, heads_told=True),
 )
 
-VARIANTS: dict[str, int | None] = {"default": None, "multiples of 8": 8}
+VARIANTS: dict[str, int | None] = {"default": None, "multiples of 16": 16}
 """What both sides are asked for as `round_to`; the default is each side's own."""
 
 

@@ -27,7 +27,7 @@ def classifier(model: nn.Module) -> nn.Module:
 
 def heads(model: nn.Module) -> dict[nn.Module, int]:
     """Heads of each attention, by its projection; what Torch-Pruning can be told."""
-    return {each.qkv: each.heads for each in model.modules() if isinstance(each, _Attention)}
+    return {each.qkv: each.heads for each in model.modules() if isinstance(each, Attention)}
 
 
 def _resnet(make: Callable[[], nn.Module]) -> nn.Module:
@@ -112,7 +112,7 @@ class _Lstm(nn.Module):
         return self.classes(steps[:, -1])
 
 
-class _Attention(nn.Module):
+class Attention(nn.Module):
     """Self-attention from one projection to q, k and v, as timm writes it."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -135,7 +135,7 @@ class _VitBlock(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.before_attention, self.before_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = _Attention(width, heads)
+        self.attention = Attention(width, heads)
         self.mlp = nn.Sequential(
             nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
