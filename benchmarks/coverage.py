@@ -16,14 +16,13 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 from benchmarks.hub import BACKBONES
 from benchmarks.hub.table import HEADS as HUB_HEADS
 from benchmarks.hub.table import hub_line, hub_row
+from benchmarks.pruning import pruned
 
 RUNTIMES = ("litert", "onnxruntime")
 SPEC: dict[str, Any] = {
@@ -33,15 +32,6 @@ SPEC: dict[str, Any] = {
 }
 """16 channels fill a register of AVX-512, and are what ONNX Runtime blocks images by there."""
 CHOSEN = ("MobileNetV2", "EfficientNetB0")
-FRESH = """
-import sys, numpy as np, keras
-model = keras.models.load_model(sys.argv[1])
-shape = [2, *(axis or 96 for axis in model.inputs[0].shape[1:])]
-x = np.random.default_rng(0).standard_normal(shape).astype("float32")
-model.compile("sgd", "mse")
-loss = model.train_on_batch(x, np.zeros((2, *model.outputs[0].shape[1:]), "float32"))
-assert np.isfinite(loss), loss
-"""
 
 
 def builders() -> list[str]:
@@ -77,37 +67,31 @@ def build(name: str) -> Any:
 
 def one(name: str, pairs: int, latency: bool) -> dict[str, Any]:
     """All figures of one model."""
-    from app.domain.spec import Prune
     from workers import engine
 
     model = build(name)
-    row: dict[str, Any] = {"name": name}
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
         analysis = engine.analyse(model)
         len(analysis.groups)
         seconds.append(time.perf_counter() - started)
-    row["analysis_s"] = statistics.median(seconds)
-    started = time.perf_counter()
-    cut = engine.choose(model, Prune.model_validate(SPEC))
-    reduced = engine.apply(model, cut)
-    row["surgery_s"] = time.perf_counter() - started
-    proof = engine.prove(model, reduced, cut)
-    row["difference"], row["equal"] = proof.relative, proof.holds
-    before, after = engine.count(model), engine.count(reduced)
-    row["macs"] = (before.macs, after.macs)
-    row["parameters"] = (before.parameters, after.parameters)
-    row["pruned"] = engine.predict(model, cut) == after and after.macs < before.macs
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.keras"
-        reduced.save(path)
-        fresh = subprocess.run([sys.executable, "-c", FRESH, path], capture_output=True, text=True)
-        row["reloaded"] = fresh.returncode == 0
-        if fresh.returncode:
-            row["error"] = fresh.stderr.strip().splitlines()[-1]
+    found = pruned(model, SPEC)
+    row: dict[str, Any] = {
+        "name": name,
+        "analysis_s": statistics.median(seconds),
+        "surgery_s": found.seconds,
+        "difference": found.difference,
+        "equal": found.equal,
+        "macs": found.macs,
+        "pruned": found.smaller,
+        "reloaded": found.error is None,
+        "error": found.error,
+    }
     if latency:
-        row["latency"] = {runtime: _latency(model, reduced, runtime, pairs) for runtime in RUNTIMES}
+        row["latency"] = {
+            runtime: _latency(model, found.model, runtime, pairs) for runtime in RUNTIMES
+        }
     return row
 
 

@@ -1,13 +1,10 @@
 """One of KerasHub's backbones: taken apart, cut, proven equal, reloaded and trained."""
 
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 from benchmarks.hub import MODERATE, backbone
+from benchmarks.pruning import pruned
 
 HEADS = (
     "Backbone",
@@ -22,22 +19,6 @@ HEADS = (
     "MMACs: heads",
     "Layers left as they are",
 )
-FRESH = """
-import sys, numpy as np, keras
-if sys.argv[2:]:
-    import keras_hub
-model = keras.models.load_model(sys.argv[1])
-random, given = np.random.default_rng(0), []
-for tensor in model.inputs:
-    shape = [2, *(axis or 32 for axis in tensor.shape[1:])]
-    whole = "int" in tensor.dtype
-    given.append(np.ones(shape) if whole else random.standard_normal(shape).astype("float32"))
-outputs = keras.tree.flatten(model(given))
-model = keras.Model(model.inputs, model.outputs)
-model.compile("sgd", ["mse"] * len(outputs))
-losses = model.train_on_batch(given, [np.zeros(each.shape, "float32") for each in outputs])
-assert np.isfinite(np.ravel(losses)).all(), losses
-"""
 
 
 def hub_row(name: str) -> dict[str, Any]:
@@ -72,26 +53,15 @@ def hub_row(name: str) -> dict[str, Any]:
 
 
 def _cut(model: Any, granularity: str, row: dict[str, Any], *, hub: bool) -> None:
-    from app.domain.spec import Prune
-    from workers import engine
-
-    target = {"kind": "fraction", "remove": 0.5}
-    cut = engine.choose(model, Prune.model_validate({"granularity": granularity, "target": target}))
-    reduced = engine.apply(model, cut)
-    proof = engine.prove(model, reduced, cut)
-    row["difference"] = max(row["difference"], proof.relative)
-    row["equal"] &= proof.holds
-    before, after = engine.count(model), engine.count(reduced)
-    row["macs"][granularity] = (before.macs, after.macs)
-    row["pruned"] &= engine.predict(model, cut) == after and after.macs < before.macs
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.keras"
-        reduced.save(path)
-        command = [sys.executable, "-c", FRESH, str(path), *(["keras_hub"] if hub else [])]
-        fresh = subprocess.run(command, capture_output=True, text=True)
-    row["reloaded"] &= fresh.returncode == 0
-    if fresh.returncode:
-        row["error"] = fresh.stderr.strip().splitlines()[-1][:200]
+    asked = {"granularity": granularity, "target": {"kind": "fraction", "remove": 0.5}}
+    found = pruned(model, asked, hub=hub)
+    row["difference"] = max(row["difference"], found.difference)
+    row["equal"] &= found.equal
+    row["macs"][granularity] = found.macs
+    row["pruned"] &= found.smaller
+    row["reloaded"] &= found.error is None
+    if found.error is not None:
+        row["error"] = found.error
 
 
 def hub_line(row: dict[str, Any]) -> str:

@@ -55,14 +55,14 @@ def prove(original: Any, reduced: Any, cut: Cut, *, seed: int = 0) -> Equality:
     """
     probes = probe_inputs(original, seed)
     with _silenced(original, cut) as masked:
-        expected = outputs_on(original, probes, masked)
-    return _difference(original, expected, outputs_on(reduced, probes))
+        expected = _outputs(original, probes, masked)
+    return _difference(original, expected, _outputs(reduced, probes))
 
 
 def prove_same(original: Any, other: Any, *, seed: int = 0) -> Equality:
     """Compare a model with another that is to compute the same of the same inputs."""
     probes = probe_inputs(original, seed)
-    return _difference(original, outputs_on(original, probes), outputs_on(other, probes))
+    return _difference(original, _outputs(original, probes), _outputs(other, probes))
 
 
 def _difference(original: Any, expected: list[Any], received: list[Any]) -> Equality:
@@ -70,12 +70,17 @@ def _difference(original: Any, expected: list[Any], received: list[Any]) -> Equa
         "16" in str(getattr(layer, "compute_dtype", "")) for _, layer in graph.leaves(original)
     )
     pairs = [
-        (float(np.abs(a - b).max(initial=0.0)), float(np.abs(a).max(initial=0.0)))
+        (_apart(a, b), float(np.abs(a).max(initial=0.0)))
         for a, b in zip(expected, received, strict=True)
     ]
     difference, scale = max(pairs, key=_badness)
     tolerance = HALF_TOLERANCE if half else TOLERANCE
     return Equality(difference, scale, SAMPLES, tolerance)
+
+
+def _apart(a: NDArray[Any], b: NDArray[Any]) -> float:
+    # Other shapes might be broadcast to each other.
+    return float(np.abs(a - b).max(initial=0.0)) if a.shape == b.shape else np.inf
 
 
 def _badness(pair: tuple[float, float]) -> float:
@@ -119,8 +124,7 @@ def _vocabulary(model: Any, tensor: Any) -> int | None:
     return min(rows, default=None)
 
 
-def outputs_on(model: Any, probes: list[Any], masked: "Masked | None" = None) -> list[NDArray[Any]]:
-    """A model's outputs on probes, one array per output, as 32-bit floats."""
+def _outputs(model: Any, probes: list[Any], masked: "Masked | None" = None) -> list[NDArray[Any]]:
     tensors = [keras.ops.convert_to_tensor(probe) for probe in probes]
     return [
         keras.ops.convert_to_numpy(keras.ops.cast(each, "float32"))

@@ -22,6 +22,8 @@ from workers.search.tally import Tally
 
 TOLERANCE = BYTES_TOLERANCE
 """Relative; latencies have their own."""
+PIECES = {"layer": "layers and residual blocks"}
+"""What is counted, by granularity, where that is not its name with an s."""
 DISCRETE = "units are discrete: the next larger choice would keep more than was asked for"
 DEAD = (
     "the weights were zeroed to the target; units that this left dead then went as a whole, which "
@@ -103,13 +105,12 @@ def _fraction(prune: Prune, remove: float, tally: Tally) -> TargetFigure:
         note = f"{tally.removed:,} went where {wanted:,} were asked for, to meet round_to"
     elif abs(achieved - remove) > TOLERANCE * remove:
         note = "exactly what the share comes to in whole numbers, layer by layer"
-    kind = str(prune.granularity.kind) if prune.structured else "weight"
-    kind = {"layer": "layers and residual block"}.get(kind, kind)
+    kind = prune.granularity.kind if prune.structured else "weight"
     return TargetFigure(
         kind="fraction",
         asked=remove,
         achieved=achieved,
-        unit=f"share of the {kind}s removed",
+        unit=f"share of the {PIECES.get(kind, f'{kind}s')} removed",
         met=gap >= -allowed,
         within=abs(gap) <= allowed,
         note=note,

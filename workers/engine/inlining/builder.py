@@ -28,7 +28,7 @@ Expansion = Callable[["Builder", Any, str, list[Any], dict[str, Any]], Any]
 
 def holds_hub(model: Any) -> bool:
     """Whether a model is one of KerasHub's, or any layer at any depth is."""
-    return is_hub(model) or any(is_hub(each) for each in model._flatten_layers())
+    return any(is_hub(each) for each in model._flatten_layers())
 
 
 class Builder:
