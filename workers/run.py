@@ -122,7 +122,7 @@ class Job:
             self._seconds.update(state.seconds)
             self._note(f"Resumed after epoch {state.epochs_done} of an interrupted attempt.")
             return state
-        state = JobState(model=whole, progress=engine.begin(whole))
+        state = JobState(model=whole, progress=engine.begin(whole, self.spec.prune))
         state.before = self._evaluated(original, "before", counted=whole)
         state.resolved = self._search(whole)
         if whole is not original:

@@ -173,13 +173,18 @@ class Analysis:
         return tally(self.model, self.walk, self.kept(self.keep_all()))
 
     @cached_property
+    def sizes(self) -> Counts:
+        """The same by shapes alone, without a look at values: every parameter is nonzero."""
+        return tally(self.model, self.walk, self.kept(self.keep_all()), graph.size_of)
+
+    @cached_property
     def layers(self) -> tuple[LayerAnalysis, ...]:
         """One entry per layer, in the model's order."""
-        return tuple(self._layer(counted.name) for counted in self.counts.layers)
+        return tuple(self._layer(counted.name) for counted in self.sizes.layers)
 
     def _layer(self, key: str) -> LayerAnalysis:
-        counted = self.counts.by_name[key]
-        mine = {name: maker for name, maker in self.walk.makers.items() if belongs(maker, key)}
+        counted = self.sizes.by_name[key]
+        mine = self.makers_of(key)
         groups = [g for g in self.channel_groups if any(name in g.columns for name in mine)]
         heads = [g for g in self.groups if g.heads and any(name in g.columns for name in mine)]
         coupled = {other for group in groups for other in group.columns} - set(mine)
@@ -203,11 +208,26 @@ class Analysis:
             heads=sum(g.units.size for g in heads) if heads else None,
         )
 
+    def makers_of(self, key: str) -> Mapping[str, Maker]:
+        """The makers that are a layer, or parts of it, by name."""
+        return self._makers_by_path.get(key, {})
+
+    @cached_property
+    def _makers_by_path(self) -> Mapping[str, Mapping[str, Maker]]:
+        """Each maker under its own path, and under those of all that it is a part of."""
+        found: dict[str, dict[str, Maker]] = {}
+        for name, maker in self.walk.makers.items():
+            path = maker.key
+            while path:
+                found.setdefault(path, {})[name] = maker
+                path = path.rpartition("/")[0]
+        return found
+
     def reason(self, key: str) -> str | None:
         """Why units of a layer stay, or None."""
         if key in self.walk.opaque:
             return self.walk.opaque[key]
-        axes = [maker.axis for maker in self.walk.makers.values() if belongs(maker, key)]
+        axes = [maker.axis for maker in self.makers_of(key).values()]
         lines = [self.root_of[line] for axis in axes for line in axis.lines]
         if not lines:
             return None
@@ -253,11 +273,6 @@ class Analysis:
         for binding in self.bound.get(id(variable), ()):
             axes[binding.number] = np.flatnonzero(kept(binding.axis))
         return tuple(axes)
-
-
-def belongs(maker: Maker, key: str) -> bool:
-    """Whether a maker is a layer, or a part of it."""
-    return maker.key == key or maker.key.startswith(f"{key}/")
 
 
 def analyse(model: Any) -> Analysis:

@@ -113,20 +113,29 @@ def _by_time(
     saliency = [candidate.relative[candidate.order] for candidate in found]
     own = np.array([c.wish.remove is not None for c in found])
     kept[own] -= [c.limited(c.asked(0.0, step)) for c in found if c.wish.remove is not None]
+    steps = np.zeros(len(found), dtype=np.int64)
+    ranked = np.full(len(found), np.inf)
+
+    def look(number: int) -> None:
+        """Which units of a group are next, and how salient they are."""
+        now = int(kept[number])
+        steps[number] = 0 if own[number] else _step(found[number], now)
+        first = found[number].size - now
+        upcoming = saliency[number][first : first + steps[number]]
+        ranked[number] = upcoming.mean() if upcoming.size else np.inf
+
+    for number in range(len(found)):
+        look(number)
     while not done(kept):
         rate = macs.gradient(kept) / np.maximum(time.gradient(kept), 1e-12)
-        steps = np.array([_step(c, int(n)) for c, n in zip(found, kept, strict=True)])
-        steps[own] = 0
         worth = np.full(len(found), np.inf)
-        for number in np.flatnonzero(steps):
-            first = found[number].size - int(kept[number])
-            ranked = saliency[number][first : first + steps[number]].mean()
-            left = kept[number] / original[number]
-            worth[number] = ranked * rate[number] ** 2 / left
+        may = steps > 0
+        worth[may] = (ranked * rate**2 / (kept / original))[may]
         if not np.isfinite(worth).any():
             raise owed(kept)
         chosen = int(np.argmin(worth))
         kept[chosen] -= steps[chosen]
+        look(chosen)
     choice = {c.group.key: c.size - int(n) for c, n in zip(found, kept, strict=True)}
     return _trimmed(choice, found, prune, done, kept)
 

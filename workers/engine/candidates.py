@@ -185,7 +185,7 @@ class Ranking:
     def _columns(self, name: str, slot: Slot) -> NDArray[Any]:
         key = (id(slot.kernel), slot.number)
         if key not in self._known:
-            kernel = graph.values(slot.kernel).astype(np.float32)
+            kernel = graph.values(slot.kernel).astype(np.float32, copy=False)
             seen = self._seen(slot, kernel.shape, self._analysis.walk.makers[name].key)
             rank = UNIT_CRITERIA[self._criterion]
             if self._criterion in BY_ACTIVITY and seen.activity is None:

@@ -54,18 +54,23 @@ class Terms:
         for number, group in enumerate(groups):
             self._group_of[group.units] = number
         self._analysis, self._count = analysis, len(groups)
-        known: dict[int, Factor] = {}
-        constants, owners, factors = [], [], []
+        # Many axes share a line: what stays of each line is worked out once.
+        place: dict[int, int] = {}
+        factors: list[Factor] = []
+        constants, owners, lines = [], [], []
         for number, (constant, axes) in enumerate(entries):
             for axis in axes:
                 constant *= 1 if axis.size is None else axis.size
                 for line in axis.lines:
-                    factor = known.setdefault(id(line), self._factor(line))
+                    if id(line) not in place:
+                        place[id(line)] = len(factors)
+                        factors.append(self._factor(line))
                     owners.append(number)
-                    factors.append(factor)
+                    lines.append(place[id(line)])
             constants.append(constant)
         self._constants = np.array(constants, dtype=np.float64)
         self._owners = np.array(owners, dtype=np.int64)
+        self._lines = np.array(lines, dtype=np.int64)
         self._fixed = np.array([f.fixed / f.size for f in factors])
         shape = (len(factors), self._count)
         self._columns = np.array([f.columns / f.size for f in factors]).reshape(shape)
@@ -90,17 +95,21 @@ class Terms:
         """What one unit more of each group costs, (groups,)."""
         shares = self._shares(kept)
         products = self._products(shares)
-        weights = products[self._owners] / np.maximum(shares, 1e-12)
-        found: NDArray[np.float64] = weights @ self._columns
+        touched = np.bincount(self._lines, weights=products[self._owners], minlength=shares.size)
+        found: NDArray[np.float64] = (touched / np.maximum(shares, 1e-12)) @ self._columns
         return found
 
     def _shares(self, kept: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of each line, what stays."""
         found: NDArray[np.float64] = self._fixed + self._columns @ kept
         return found
 
     def _products(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
-        logs = np.zeros(self._constants.size)
-        np.add.at(logs, self._owners, np.log(np.maximum(shares, 1e-12)))
+        logs = np.bincount(
+            self._owners,
+            weights=np.log(np.maximum(shares, 1e-12))[self._lines],
+            minlength=self._constants.size,
+        )
         found: NDArray[np.float64] = self._constants * np.exp(logs)
         return found
 

@@ -93,13 +93,15 @@ def l1_norm(columns: Array) -> Array:
 
     [Li et al. 2017, arXiv:1608.08710]
     """
-    norms: Array = np.abs(columns, dtype=np.float64).sum(axis=0)
+    norms: Array = np.add.reduce(np.abs(columns), axis=0, dtype=np.float64)
     return norms
 
 
 def l2_norm(columns: Array) -> Array:
     """Euclidean norm of each column, (entries, columns) -> (columns,)."""
-    norms: Array = np.sqrt(np.square(columns, dtype=np.float64).sum(axis=0))
+    # By einsum, which holds no squares of a whole kernel (100 million numbers in VGG16).
+    squares = np.einsum("ec,ec->c", columns, columns, dtype=np.float64)
+    norms: Array = np.sqrt(squares)
     return norms
 
 

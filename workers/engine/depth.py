@@ -211,7 +211,7 @@ def _until(
     macs = isinstance(target, MacsTarget)
     whole = progress.macs if macs else progress.parameters
     limit = (1.0 - step * (1.0 - target.keep)) * whole
-    left = analysis.counts.macs if macs else analysis.counts.parameters
+    left = analysis.sizes.macs if macs else analysis.sizes.parameters
     chosen = np.zeros(len(found), dtype=np.bool_)
     for index in order:
         if left <= limit:

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from app.domain.errors import EngineRefusal
-from app.domain.spec import LayerGranularity, Prune
+from app.domain.spec import LayerGranularity, Prune, ThresholdCriterion
 from workers.engine import graph
-from workers.engine.analysis import analyse
+from workers.engine.analysis import Analysis, analyse
 from workers.engine.cut import Cut, Progress
 from workers.engine.depth import blocks, choose_layers
 from workers.engine.evidence import Evidence
@@ -15,14 +15,22 @@ from workers.engine.units import choose_units
 from workers.engine.weights import choose_weights
 
 
-def begin(model: Any) -> Progress:
+def begin(model: Any, prune: Prune | None = None) -> Progress:
     """Remember the original model, for the steps of a schedule.
+
+    Args:
+        model: the original.
+        prune: what the steps are for; what they do not need is not remembered.
 
     Raises:
         EngineRefusal: the model has no graph that can be read.
     """
-    analysis = analyse(model)
-    counts = analysis.counts
+    return _begin(analyse(model), prune)
+
+
+def _begin(analysis: Analysis, prune: Prune | None) -> Progress:
+    model, counts = analysis.model, analysis.sizes
+    by_threshold = prune is None or isinstance(prune.criterion, ThresholdCriterion)
     return Progress(
         parameters=counts.parameters,
         macs=counts.macs,
@@ -30,7 +38,7 @@ def begin(model: Any) -> Progress:
         blocks=len(blocks(model)),
         deviations={
             key: float(np.std(graph.values(variable), dtype=np.float64))
-            for key, variable in graph.kernels(model).items()
+            for key, variable in (graph.kernels(model) if by_threshold else {}).items()
         },
     )
 
@@ -60,15 +68,15 @@ def choose(
         EngineRefusal: nothing can be removed, the target cannot be reached, or evidence is
             missing; it says why.
     """
-    graph.ensure_supported(model)
+    analysis = analyse(model)
     if evidence is None and prune.needs_data:
         raise EngineRefusal(
             f"Criterion {prune.criterion.kind} looks at data, and there is none: give a data set, "
             "or use criterion magnitude."
         )
-    progress = begin(model) if progress is None else progress
+    progress = _begin(analysis, prune) if progress is None else progress
     if not prune.structured:
         return choose_weights(model, prune, share, seed, progress, evidence)
     if isinstance(prune.granularity, LayerGranularity):
-        return choose_layers(analyse(model), prune, share, seed, progress, evidence)
-    return choose_units(analyse(model), prune, share, seed, progress, evidence)
+        return choose_layers(analysis, prune, share, seed, progress, evidence)
+    return choose_units(analysis, prune, share, seed, progress, evidence)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from app.domain.errors import EngineRefusal
 from app.domain.spec import Prune
-from workers.engine.analysis import Analysis, LayerAnalysis, belongs
+from workers.engine.analysis import Analysis, LayerAnalysis
 from workers.engine.budgets import Choice
 from workers.engine.candidates import Candidate, eligible, wished_of
 from workers.engine.cut import LayerCut
@@ -38,7 +38,7 @@ def _stays(analysis: Analysis, prune: Prune) -> dict[str, str]:
 
 
 def _why(analysis: Analysis, prune: Prune, key: str) -> str | None:
-    mine = {name for name, maker in analysis.walk.makers.items() if belongs(maker, key)}
+    mine = set(analysis.makers_of(key))
     groups = [group for group in analysis.groups if mine & set(group.columns)]
     if not groups:
         return analysis.reason(key) or "its units are not understood"
@@ -87,7 +87,7 @@ def summary(
 def _rows(analysis: Analysis) -> Iterator[tuple[LayerAnalysis, int, frozenset[str]]]:
     """Layers that have units, how many, and their makers' names."""
     for layer in analysis.layers:
-        mine = {n: m for n, m in analysis.walk.makers.items() if belongs(m, layer.name)}
+        mine = analysis.makers_of(layer.name)
         if layer.units is not None or mine:
             units = layer.units or sum(maker.axis.size or 0 for maker in mine.values())
             yield layer, units, frozenset(mine)
