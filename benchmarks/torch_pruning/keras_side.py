@@ -96,6 +96,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = build(arguments.name)
     before = figures(model)
+    _, before["analysis_seconds"] = timed(lambda: model, lambda it: engine.analyse(it).groups)
     try:
         before |= export(model, arguments.folder / "keras")
     except Failed as failure:

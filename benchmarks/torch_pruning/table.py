@@ -59,9 +59,16 @@ def seconds(row: Found, side: str) -> float:
     return min(float(variant(row, side, name)["seconds"]) for name in working(row, side))
 
 
+def analysis(row: Found, side: str) -> float | None:
+    """Seconds to find what belongs together, None where that failed."""
+    found: float | None = row[side].get("before", {}).get("analysis_seconds")
+    return found
+
+
 def table(rows: list[Found], name: str) -> str:
     """One line per network."""
-    head = ["Network", "MACs, M", "MACs kept", "Exact", "Seconds", "Latency, ms", "Realised share"]
+    head = ["Network", "MACs, M", "MACs kept", "Exact", "Analysis s", "Analysis and pruning s"]
+    head += ["Latency, ms", "Realised share"]
     lines = [head, ["---"] * len(head)]
     for row in rows:
         before = row["torch"].get("before", {}).get("macs")
@@ -73,12 +80,14 @@ def table(rows: list[Found], name: str) -> str:
 
 def cells(row: Found, side: str, name: str) -> list[str]:
     """One cut: share kept, exactness, seconds, latencies, realised share."""
-    found = variant(row, side, name)
+    found, analysed = variant(row, side, name), analysis(row, side)
+    quick = "–" if analysed is None else f"{analysed:.3f}"
     if not works(found):
-        return ["failed", *["–"] * 4]
+        return ["failed", "–", quick, *["–"] * 3]
     return [
         f"{kept(row, side, name):.1%}",
         "yes" if found["exact"] else "no",
+        quick,
         f"{found['seconds']:.2f}",
         f"{found['before_ms']:.1f} → {found['after_ms']:.1f}",
         f"{realised(row, side, name):.2f}",
@@ -136,6 +145,9 @@ def summary(rows: list[Found]) -> list[str]:
     ours, theirs = (
         {
             "networks cut": _covered(rows, side),
+            "seconds of analysis": _median(
+                [found for row in both if (found := analysis(row, side)) is not None]
+            ),
             "seconds of analysis and pruning": _median([seconds(row, side) for row in both]),
             "realised share": _median([best(row, side) for row in both]),
         }
@@ -180,4 +192,4 @@ def _median(values: list[float]) -> float | None:
 
 
 def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.2f}"
+    return str(value) if isinstance(value, int) else f"{value:.3g}"

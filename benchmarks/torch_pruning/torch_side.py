@@ -55,6 +55,19 @@ def export(model: torch.nn.Module, sample: torch.Tensor, path: Path) -> dict[str
     return {"onnx": str(path), "exporter": "tracing"}
 
 
+def analysis_seconds(model: torch.nn.Module, sample: torch.Tensor) -> float | None:
+    """How long it takes to find what belongs together; None where that fails."""
+
+    def groups(it: torch.nn.Module) -> int:
+        graph = tp.DependencyGraph().build_dependency(it, sample)
+        return len(list(graph.get_all_groups(ignored_layers=[classifier(it)])))
+
+    try:
+        return attempt("analysis", lambda: timed(lambda: copy.deepcopy(model), groups))[1]
+    except Failed:
+        return None
+
+
 def prune(
     model: torch.nn.Module, sample: torch.Tensor, round_to: int | None, told: bool
 ) -> tuple[torch.nn.Module, Removed]:
@@ -120,6 +133,7 @@ def main() -> None:
     original, sample = build(arguments.name)
     before = figures(original, sample)
     before |= export(original, sample, arguments.folder / "torch.onnx")
+    before["analysis_seconds"] = analysis_seconds(original, sample)
     told = network(arguments.name).heads_told
     variants: dict[str, dict[str, Any]] = {}
     for name, round_to in VARIANTS.items():

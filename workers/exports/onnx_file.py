@@ -7,7 +7,7 @@ inputs. So the graph is traced and frozen here, and handed to tf2onnx as it is.
 
 import copy
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import onnx
 import tensorflow as tf
+from onnx import numpy_helper
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tf2onnx import optimizer, tf_loader, tfonnx, utils
 
@@ -25,6 +26,11 @@ from workers.names import input_names, output_names
 OPSET = 17
 """ONNX Runtime reads it since 2022. From 18 on, tf2onnx no longer recognises global pooling, and
 leaves means between transposes."""
+HELD_OUT = (keras.layers.Dense, keras.layers.Embedding)
+"""Layers whose matrices are read as they are, so that nothing is gained by knowing their values."""
+HELD_OUT_BYTES = 2**22
+"""From how many on a matrix is left out of the conversion, which copies constants some 20 times:
+VGG16 would need 17 GiB."""
 LARGEST_BYTES = 2**31 - 2**20
 """Protocol buffers hold at most 2 GiB; a little is left for the graph."""
 
@@ -45,12 +51,13 @@ def write_onnx(model: Any, path: Path) -> None:
 
 
 def _converted(model: Any) -> Any:
+    held = dict(_held_out(model))
     frozen = convert_variables_to_constants_v2(
-        _traced(model), lower_control_flow=False, aggressive_inlining=True
+        _traced(model, list(held.values())), lower_control_flow=False, aggressive_inlining=True
     )
     inputs = [tensor.name for tensor in frozen.inputs]
     outputs = [tensor.name for tensor in frozen.outputs]
-    named = dict(zip(inputs, input_names(model), strict=True)) | dict(
+    named = dict(zip(inputs, [*input_names(model), *held], strict=True)) | dict(
         zip(outputs, _distinct(output_names(model)), strict=True)
     )
     definition = frozen.graph.as_graph_def(add_shapes=True)
@@ -73,22 +80,52 @@ def _converted(model: Any) -> Any:
     _name_batch_axes(proto)
     adapt(proto)
     onnx.checker.check_model(proto)
+    _fill_in(proto.graph, held)
     return proto
 
 
-def _traced(model: Any) -> Any:
-    """The model's inference as a concrete function of its inputs, in the model's order."""
+def _held_out(model: Any) -> Iterator[tuple[str, Any]]:
+    """Large matrices that stay inputs until the end, by a name that no layer has."""
+    seen: set[int] = set()
+    for layer in model._flatten_layers(include_self=False):
+        if not isinstance(layer, HELD_OUT) or getattr(layer, "quantization_mode", None):
+            continue
+        for variable in layer.weights:
+            size = int(np.prod(variable.shape)) * np.dtype(variable.dtype).itemsize
+            if id(variable) not in seen and size >= HELD_OUT_BYTES:
+                seen.add(id(variable))
+                yield f"{layer.name}/{variable.name}:{len(seen)}", variable
+
+
+def _fill_in(graph: Any, held: Mapping[str, Any]) -> None:
+    """Make inputs constants, in place."""
+    for entry in [each for each in graph.input if each.name in held]:
+        graph.input.remove(entry)
+        values = keras.ops.convert_to_numpy(held[entry.name])
+        graph.initializer.append(numpy_helper.from_array(values, entry.name))
+
+
+def _traced(model: Any, held: Sequence[Any] = ()) -> Any:
+    """The model's inference as a concrete function of its inputs, in the model's order.
+
+    Values of the variables in `held` are further inputs.
+    """
     structure = getattr(model, "_inputs_struct", None)
 
-    def infer(*inputs: Any) -> list[Any]:
+    def infer(*given: Any) -> list[Any]:
+        inputs, values = given[: len(model.inputs)], given[len(model.inputs) :]
         fed = inputs[0] if structure is None else keras.tree.pack_sequence_as(structure, inputs)
-        outputs = keras.tree.flatten(model(fed, training=False))
+        with keras.StatelessScope(state_mapping=list(zip(held, values, strict=True))):
+            outputs = keras.tree.flatten(model(fed, training=False))
         # An identity each: a tensor that is put out twice needs two names.
         return [tf.identity(output) for output in outputs]
 
     signature = [
         tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, name=f"input_{number}")
         for number, tensor in enumerate(model.inputs)
+    ] + [
+        tf.TensorSpec(variable.shape, variable.dtype, name=f"held_{number}")
+        for number, variable in enumerate(held)
     ]
     eager = tf.config.functions_run_eagerly()
     # Traces through functions inside layers: Keras compiles grouped convolutions with XLA, which

@@ -85,6 +85,34 @@ def test_the_file_computes_the_model(build: Callable[[], Any], tmp_path: Path) -
     assert batch_of_one.shape[0] == 1
 
 
+def within() -> Any:
+    """Matrices of a nested model, of one that is wrapped, and of one that is used twice."""
+    i = keras.Input((5, 8))
+    shared = layers.Dense(8)
+    inner = keras.Sequential([keras.Input((5, 8)), shared, layers.Dense(6)], name="inner")
+    x = layers.TimeDistributed(layers.Dense(4))(inner(shared(i)))
+    return keras.Model(i, layers.Dense(3, dtype="mixed_float16")(layers.Flatten()(x)))
+
+
+@pytest.mark.parametrize("build", [mlp, siamese, text, attention, within])
+def test_large_matrices_are_filled_in_after_the_conversion(
+    build: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = randomise(build())
+    usual = onnx.load(write(model, "onnx", tmp_path))
+    monkeypatch.setattr("workers.exports.onnx_file.HELD_OUT_BYTES", 0)
+    file = write(model, "onnx", tmp_path)
+    ensure_agreement(model, file, seed=1)
+    proto = onnx.load(file)
+    assert list(proto.graph.input) == list(usual.graph.input)
+    matrices = {
+        layer.name
+        for layer in model._flatten_layers()
+        if isinstance(layer, layers.Dense | layers.Embedding)
+    }
+    assert matrices <= {each.name.split("/")[0] for each in proto.graph.initializer}
+
+
 def test_tensors_have_the_layers_names_and_any_batch_size(tmp_path: Path) -> None:
     session = ort.InferenceSession(str(write(two_in_two_out(), "onnx", tmp_path)))
     assert {each.name: each.shape for each in session.get_inputs()} == {
