@@ -16,7 +16,8 @@ from app.domain.analysis import ModelAnalysis
 from app.domain.errors import InternalError
 from app.domain.job import Order
 from app.domain.metrics import EqualityFigure, Metrics, State, TrialFigure
-from app.domain.spec import FineTune, Latency
+from app.domain.recovery import FineTune
+from app.domain.spec import Latency
 from workers import engine
 from workers.analysis import analysis, look
 from workers.evaluation.evaluate import evaluate
@@ -38,6 +39,7 @@ from workers.training.evidence import collect
 from workers.training.fine_tune import FineTuner
 from workers.training.objective import Objective, infer
 from workers.training.state import JobState, restore, save
+from workers.training.teaching import outputs_of
 
 CHECKPOINT_SHARE = 0.1
 """A checkpoint may cost this share of the time since the last one; else it waits an epoch."""
@@ -71,6 +73,7 @@ class Job:
         self.notes: list[str] = []
         self.data: Data | None = None
         self.objective: Objective | None = None
+        self._teacher: list[Any] | None = None
         self._seconds: dict[str, float] = {}
         self._trials = 0
         self._checkpointed = time.monotonic()
@@ -83,7 +86,7 @@ class Job:
         state = self._start(original, apart.model)
         for step, share in enumerate(engine.shares(self.spec.schedule)):
             self._prune(state, step, share)
-            self._fine_tune(state, step)
+            self._fine_tune(state, step, original)
         self._shrink(state)
         after = self._evaluated(state.model, "after")
         measured = Measured()
@@ -252,12 +255,14 @@ class Job:
             self._note(shrunk.note)
 
     # --- fine-tune -------------------------------------------------------------------------
-    def _fine_tune(self, state: JobState, step: int) -> None:
+    def _fine_tune(self, state: JobState, step: int, original: Any) -> None:
         spec = self.spec.fine_tune
         if spec is None or self.data is None or self.objective is None or state.step > step + 1:
             return
         final = step + 1 == len(engine.shares(self.spec.schedule))
         with self._phase("fine-tuning"):
+            if spec.distillation is not None and self._teacher is None:
+                self._teacher = outputs_of(original, self.data.train, spec.batch_size)
             self._tuner(state, spec).train(self.pace.epochs_of(step), final=final)
 
     def _tuner(self, state: JobState, spec: FineTune) -> FineTuner:
@@ -284,7 +289,16 @@ class Job:
             self.reporter.happened("epoch", figure.model_dump(), progress)
             self._checkpoint(state)
 
-        return FineTuner(state, self.data, self.objective, spec, self.spec.seed, on_batch, on_epoch)
+        return FineTuner(
+            state,
+            self.data,
+            self.objective,
+            spec,
+            self.spec.seed,
+            on_batch,
+            on_epoch,
+            self._teacher,
+        )
 
     def _checkpoint(self, state: JobState) -> None:
         now = time.monotonic()

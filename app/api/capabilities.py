@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from app.api.context import Ctx
-from app.domain import spec
+from app.domain import recovery, spec
 from app.domain.base import Record
 
 router = APIRouter(prefix="/v1", tags=["service"])
@@ -42,6 +42,7 @@ class Capabilities(Record):
     scopes: list[Capability]
     schedules: list[Capability]
     optimizers: list[Capability]
+    learning_rate_schedules: list[Capability]
     losses: list[str]
     metrics: list[str]
     runtimes: list[Capability]
@@ -88,9 +89,10 @@ def capabilities(ctx: Ctx) -> Capabilities:
             }
         ),
         schedules=_variants(spec.Schedule),
-        optimizers=_variants(spec.Optimizer),
-        losses=list(get_args(spec.LossName)),
-        metrics=list(get_args(spec.MetricName)),
+        optimizers=_variants(recovery.Optimizer),
+        learning_rate_schedules=_variants(recovery.Rate),
+        losses=list(get_args(recovery.LossName)),
+        metrics=list(get_args(recovery.MetricName)),
         runtimes=_named(RUNTIMES),
         exports=_named(EXPORTS),
         model_formats=[".keras", ".h5", ".hdf5"],

@@ -1,8 +1,10 @@
 """Which loss and metrics fit an output and its targets: known before a job is queued."""
 
+from collections.abc import Sequence
+
 from app.domain.base import Record
 from app.domain.errors import InvalidSpec
-from app.domain.spec import LossName, MetricName
+from app.domain.recovery import FineTune, LossName, MetricName
 
 LOSSES: dict[str, LossName] = {
     "sparse_categorical_crossentropy": "sparse_categorical_crossentropy",
@@ -97,6 +99,40 @@ def _check_loss(loss: LossName, match: Match) -> None:
             f"Loss {loss} compares each of the {match.width} outputs with a value of its own; "
             f"{targets}. Use sparse_categorical_crossentropy for class indexes.",
             field="fine_tune.loss",
+        )
+
+
+def check_recovery(spec: FineTune | None, found: Sequence[tuple[LossName, Match]]) -> None:
+    """Hold what concerns classes against the losses and targets of all outputs.
+
+    Raises:
+        InvalidSpec: there are no classes to smooth or to weigh.
+    """
+    if spec is None or not found:
+        return
+    losses = ", ".join(dict.fromkeys(loss for loss, _ in found))
+    if spec.label_smoothing and not any(loss in CLASSIFICATION for loss, _ in found):
+        raise InvalidSpec(
+            f"label_smoothing spreads labels over classes, and loss {losses} has none: leave it "
+            "out.",
+            field="fine_tune.label_smoothing",
+        )
+    if spec.class_weights is None:
+        return
+    if len(found) > 1:
+        raise InvalidSpec(
+            f"class_weights weighs samples by the class of the only output, and this model has "
+            f"{len(found)}: leave it out.",
+            field="fine_tune.class_weights",
+        )
+    loss, match = found[0]
+    one_hot = loss == "categorical_crossentropy" and len(match.shape) == 1
+    one_class = one_hot or (loss in CLASSIFICATION and match.shape in ((), (1,)))
+    if not one_class:
+        raise InvalidSpec(
+            f"class_weights needs one class per sample; the loss is {loss}, and targets have "
+            f"shape {match.shape}: leave it out.",
+            field="fine_tune.class_weights",
         )
 
 

@@ -5,44 +5,14 @@ discriminated union; where a choice has no settings of its own, its bare name is
 (`"criterion": "l1"` means `{"kind": "l1"}`). Shares are fractions in [0, 1], never percents.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
-from pydantic_core.core_schema import no_info_before_validator_function
+from pydantic import Field, model_validator
 
 from app.domain.base import Strict, Text
+from app.domain.choices import Named, Share, wrong
+from app.domain.recovery import FineTune, MetricName
 
-
-def wrong(field: str, sentence: str) -> PydanticCustomError:
-    """An error of a whole object that names the field at fault."""
-    # Pydantic formats the template: braces in it are not meant as places.
-    return PydanticCustomError("wrong", "{sentence}", {"sentence": sentence, "field": field})
-
-
-def _named(value: Any) -> Any:
-    return {"kind": value} if isinstance(value, str) else value
-
-
-class _Named:
-    """Lets a bare name stand for a choice, and says so in the JSON Schema."""
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        return no_info_before_validator_function(_named, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        choice = handler(schema)
-        names = list(choice["discriminator"]["mapping"])
-        return {"anyOf": [choice, {"type": "string", "enum": names}]}
-
-
-Named = _Named()
-Share = Annotated[float, Field(gt=0, lt=1)]
 Runtime = Literal["keras", "litert", "onnxruntime"]
 Export = Literal["keras", "h5", "litert", "onnx"]
 BlockSide = Annotated[int, Field(ge=1, le=1024)]
@@ -475,70 +445,6 @@ Schedule = Annotated[
     ],
     Named,
 ]
-
-
-# --- fine-tuning -------------------------------------------------------------------------------
-class AdamOptimizer(Strict):
-    """Adam; AdamW when `weight_decay` is given."""
-
-    kind: Literal["adam"] = "adam"
-    learning_rate: float = Field(default=1e-3, gt=0, le=10)
-    weight_decay: float | None = Field(default=None, ge=0, le=1)
-
-
-class SgdOptimizer(Strict):
-    """Stochastic gradient descent with momentum."""
-
-    kind: Literal["sgd"] = "sgd"
-    learning_rate: float = Field(default=1e-2, gt=0, le=10)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    nesterov: bool = False
-    weight_decay: float | None = Field(default=None, ge=0, le=1)
-
-
-class RmspropOptimizer(Strict):
-    """RMSprop."""
-
-    kind: Literal["rmsprop"] = "rmsprop"
-    learning_rate: float = Field(default=1e-3, gt=0, le=10)
-
-
-Optimizer = Annotated[
-    Annotated[AdamOptimizer | SgdOptimizer | RmspropOptimizer, Field(discriminator="kind")],
-    Named,
-]
-
-LossName = Literal[
-    "sparse_categorical_crossentropy",
-    "categorical_crossentropy",
-    "binary_crossentropy",
-    "mean_squared_error",
-    "mean_absolute_error",
-    "huber",
-]
-MetricName = Literal[
-    "accuracy", "top_5_accuracy", "auc", "mean_squared_error", "mean_absolute_error"
-]
-
-
-class EarlyStopping(Strict):
-    """Stop after `patience` epochs without a better validation loss; keep the best weights."""
-
-    patience: int = Field(default=3, ge=1, le=1000)
-    min_delta: float = Field(default=0.0, ge=0)
-
-
-class FineTune(Strict):
-    """Training after the cut; pruned weights stay exactly zero throughout."""
-
-    epochs: int = Field(default=10, ge=1, le=10_000)
-    """Epochs after the last cut."""
-    batch_size: int = Field(default=128, ge=1, le=65536)
-    optimizer: Optimizer = AdamOptimizer()
-    loss: LossName | None = None
-    """Inferred from the model's compile config, or from its output, when left out."""
-    early_stopping: EarlyStopping | None = EarlyStopping()
-    """`null` trains all epochs and keeps the last weights."""
 
 
 # --- evaluation and exports --------------------------------------------------------------------

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from app.domain.dataset import ALL, TEXT, ArrayInfo, DatasetInfo, listed
 from app.domain.errors import DatasetMismatch
 from app.domain.model import ModelInfo, TensorInfo
-from app.domain.objective import Match, check_metric, settle
+from app.domain.objective import Match, check_metric, check_recovery, settle
+from app.domain.recovery import LossName
 from app.domain.spec import PruningSpec
 
 Shape = tuple[int, ...]
@@ -54,6 +55,7 @@ def check_objective(model: ModelInfo, data: DatasetInfo, spec: PruningSpec) -> N
     asked = spec.fine_tune.loss if spec.fine_tune else None
     compiled = model.training.loss if model.training else None
     activations = model.output_activations or (None,) * len(steps)
+    found: list[tuple[LossName, Match]] = []
     for tensor, step, activation in zip(model.outputs, steps, activations, strict=True):
         if tensor.shape is None or not tensor.shape[1:] or tensor.shape[-1] is None:
             continue
@@ -65,8 +67,11 @@ def check_objective(model: ModelInfo, data: DatasetInfo, spec: PruningSpec) -> N
             dtype="int32" if step.integer else "float32",
         )
         loss, _ = settle(match, asked, compiled)
+        found.append((loss, match))
         for metric in spec.evaluate.metrics or ():
             check_metric(metric, loss, match)
+    if len(found) == len(steps):
+        check_recovery(spec.fine_tune, found)
 
 
 def adaptation(model: ModelInfo, data: DatasetInfo) -> Adaptation:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.domain.errors import InvalidSpec
 from app.domain.metrics import MetricValue
-from app.domain.spec import MetricName
+from app.domain.recovery import MetricName
 from workers.training.data import Samples
 from workers.training.objective import Objective, OutputObjective
 

@@ -13,19 +13,16 @@ import numpy as np
 
 from app.domain.errors import InternalError, JobError
 from app.domain.metrics import EpochFigure
-from app.domain.spec import (
-    AdamOptimizer,
-    FineTune,
-    Optimizer,
-    RmspropOptimizer,
-    SgdOptimizer,
-)
+from app.domain.recovery import FineTune
 from workers.engine import constrain, unconstrain
 from workers.engine.graph import variable_keys
 from workers.training.data import Data
 from workers.training.objective import Objective
-from workers.training.state import JobState
+from workers.training.optimizers import make_optimizer
+from workers.training.state import Array, JobState
 from workers.training.statistics import reestimate_statistics
+from workers.training.teaching import Taught, taught_targets
+from workers.training.weighting import balanced
 
 OnBatch = Callable[[int, float, dict[str, float]], None]
 """Told after a batch: epoch of the step, share of the epoch, metrics so far."""
@@ -38,24 +35,6 @@ class Diverged(JobError):
     slug = "diverged"
     title = "Fine-tuning diverged"
     fault = "client"
-
-
-def make_optimizer(spec: Optimizer) -> Any:
-    """A fresh Keras optimizer."""
-    match spec:
-        case AdamOptimizer(learning_rate=rate, weight_decay=None):
-            return keras.optimizers.Adam(rate)
-        case AdamOptimizer(learning_rate=rate, weight_decay=decay):
-            return keras.optimizers.AdamW(rate, weight_decay=decay)
-        case SgdOptimizer():
-            return keras.optimizers.SGD(
-                spec.learning_rate,
-                momentum=spec.momentum,
-                nesterov=spec.nesterov,
-                weight_decay=spec.weight_decay,
-            )
-        case RmspropOptimizer(learning_rate=rate):
-            return keras.optimizers.RMSprop(rate)
 
 
 class _Batches(keras.callbacks.Callback):  # type: ignore[misc]
@@ -91,7 +70,9 @@ class FineTuner:
         seed: int,
         on_batch: OnBatch,
         on_epoch: OnEpoch,
+        teacher: list[Array] | None = None,
     ) -> None:
+        """`teacher`: the original's outputs for the training samples, for distillation."""
         self.state = state
         self.data = data
         self.objective = objective
@@ -99,6 +80,7 @@ class FineTuner:
         self.seed = seed
         self.on_batch = on_batch
         self.on_epoch = on_epoch
+        self.teacher = teacher
 
     def train(self, epochs: int, *, final: bool) -> None:
         """Train up to `epochs` of this step; `final` stops early and keeps the best weights.
@@ -107,8 +89,10 @@ class FineTuner:
             Diverged: the loss is no number any more.
         """
         state, model = self.state, self.state.model
-        optimizer = make_optimizer(self.spec.optimizer)
-        self.objective.compile(model, optimizer)
+        batches = -(-self.data.train.count // self.spec.batch_size)
+        optimizer = make_optimizer(self.spec, batches, epochs)
+        trained = self._trained()
+        self.objective.compile(trained, optimizer, self.spec.label_smoothing)
         optimizer.build(model.trainable_variables)
         if state.optimizer is not None:
             _assign(optimizer.variables, state.optimizer)
@@ -119,11 +103,11 @@ class FineTuner:
                 reestimate_statistics(model, self.data.train, self.spec.batch_size, self.seed)
             if stopping is not None and state.epoch_in_step == 0:
                 # The cut itself is a candidate: fine-tuning must not end worse than it began.
-                self._consider(self._validate(), 0.0)
+                self._consider(self._validate(trained), 0.0)
             while state.epoch_in_step < epochs:
                 if stopping is not None and state.patience_used >= stopping.patience:
                     break
-                logs = self._epoch()
+                logs = self._epoch(trained)
                 if stopping is not None:
                     self._consider(logs["val_loss"], stopping.min_delta)
                 state.optimizer = [np.asarray(variable) for variable in optimizer.variables]
@@ -136,16 +120,23 @@ class FineTuner:
         state.optimizer = state.best_weights = None
         state.best_loss, state.patience_used, state.epoch_in_step = float("inf"), 0, 0
 
-    def _epoch(self) -> dict[str, float]:
-        state = self.state
+    def _trained(self) -> Any:
+        """The model, or with a teacher a wrapper around it, to be compiled and fitted."""
+        if self.spec.distillation is None or self.teacher is None:
+            return self.state.model
+        return Taught(self.state.model, self.objective, self.spec.distillation)
+
+    def _epoch(self, trained: Any) -> dict[str, float]:
+        state, train = self.state, self.data.train
         # Seeds of neighbouring jobs must not meet: epochs are spread by a hash, not by a sum.
         seeds = np.random.SeedSequence([self.seed, state.step, state.epoch_in_step])
         keras.utils.set_random_seed(int(seeds.generate_state(1)[0]))
         _seed_layers(state.model, seeds.spawn(1)[0])
         started = time.perf_counter()
-        fitted = state.model.fit(
-            self.data.train.x,
-            self.data.train.y,
+        fitted = trained.fit(
+            train.x,
+            taught_targets(train, self.teacher) if isinstance(trained, Taught) else train.y,
+            sample_weight=balanced(train) if self.spec.class_weights else None,
             batch_size=self.spec.batch_size,
             epochs=1,
             validation_data=(self.data.validation.x, self.data.validation.y),
@@ -172,9 +163,9 @@ class FineTuner:
         )
         return logs
 
-    def _validate(self) -> float:
+    def _validate(self, trained: Any) -> float:
         samples = self.data.validation
-        logs = self.state.model.evaluate(
+        logs = trained.evaluate(
             samples.x,
             samples.y,
             batch_size=max(self.spec.batch_size, 256),

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from app.domain.errors import InvalidSpec
 from app.domain.model import TrainingInfo
-from app.domain.objective import CLASSIFICATION, Match, check_metric, settle
-from app.domain.spec import LossName, MetricName, PruningSpec
+from app.domain.objective import CLASSIFICATION, Match, check_metric, check_recovery, settle
+from app.domain.recovery import LossName, MetricName
+from app.domain.spec import PruningSpec
 from workers.names import output_names
+from workers.training.losses import SmoothedClassIndexes
 
 METRICS: dict[str, MetricName] = {
     "accuracy": "accuracy",
@@ -36,13 +38,16 @@ class OutputObjective:
     from_logits: bool
     metrics: tuple[MetricName, ...]
 
-    def keras_loss(self) -> Any:
-        """A fresh Keras loss."""
-        loss = keras.losses.get(self.loss)
+    def keras_loss(self, smoothing: float = 0.0) -> Any:
+        """A fresh Keras loss; only one without smoothing can be stored in a model's file."""
+        if smoothing and self.loss == "sparse_categorical_crossentropy":
+            return SmoothedClassIndexes(smoothing, self.from_logits)
         config: dict[str, Any] = {"class_name": _class_name(self.loss), "config": {}}
         if self.loss in CLASSIFICATION:
             config["config"]["from_logits"] = self.from_logits
-        return keras.losses.deserialize(config) if loss is not None else None
+            if smoothing:
+                config["config"]["label_smoothing"] = smoothing
+        return keras.losses.deserialize(config)
 
     @property
     def classifies(self) -> bool:
@@ -64,9 +69,15 @@ class Objective:
             one.loss + (" from logits" if one.from_logits else "") for one in self.outputs
         )
 
-    def compile(self, model: Any, optimizer: Any) -> None:
-        """Compile for training. XLA is off: it doubles the time of small convolutions on CPUs."""
-        losses = [one.keras_loss() for one in self.outputs]
+    def compile(self, model: Any, optimizer: Any, smoothing: float = 0.0) -> None:
+        """Compile for training. XLA is off: it doubles the time of small convolutions on CPUs.
+
+        Args:
+            model: its outputs are in this objective's order.
+            optimizer: a Keras optimizer.
+            smoothing: of labels, where an output has classes.
+        """
+        losses = [one.keras_loss(smoothing) for one in self.outputs]
         metrics = [
             ["accuracy"] if one.classifies else ["mean_absolute_error"] for one in self.outputs
         ]
@@ -95,10 +106,12 @@ def infer(
         targets: one array per output, samples first.
 
     Raises:
-        InvalidSpec: the asked loss or metric cannot be computed from this output and its targets.
+        InvalidSpec: the asked loss or metric cannot be computed from this output and its targets,
+            or there are no classes to smooth or weigh.
     """
     notes: list[str] = []
-    found = []
+    found: list[OutputObjective] = []
+    settled: list[tuple[LossName, Match]] = []
     asked = spec.fine_tune.loss if spec.fine_tune else None
     compiled = training.loss if training else None
     for tensor, name, target in zip(model.outputs, output_names(model), targets, strict=True):
@@ -114,6 +127,8 @@ def infer(
         logits = loss in CLASSIFICATION and match.activation not in ("softmax", "sigmoid")
         metrics = _metrics(loss, training, spec, match)
         found.append(OutputObjective(name, loss, logits, metrics))
+        settled.append((loss, match))
+    check_recovery(spec.fine_tune, settled)
     return Objective(tuple(found), tuple(notes))
 
 

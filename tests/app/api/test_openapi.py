@@ -9,7 +9,7 @@ from openapi_spec_validator import validate
 from pydantic import BaseModel
 
 from app.api.jobs import EXAMPLES
-from app.domain import spec
+from app.domain import recovery, spec
 from tests.app.api.conftest import Api
 
 
@@ -175,7 +175,8 @@ def variants(union: Any) -> dict[str, type[BaseModel]]:
         ("criteria", spec.Criterion),
         ("targets", spec.Target),
         ("schedules", spec.Schedule),
-        ("optimizers", spec.Optimizer),
+        ("optimizers", recovery.Optimizer),
+        ("learning_rate_schedules", recovery.Rate),
     ],
 )
 def test_the_capabilities_are_the_variants_of_the_spec(api: Api, choice: str, union: Any) -> None:
@@ -192,8 +193,8 @@ def test_the_capabilities_are_the_variants_of_the_spec(api: Api, choice: str, un
     [
         ("exports", spec.Export),
         ("runtimes", spec.Runtime),
-        ("losses", spec.LossName),
-        ("metrics", spec.MetricName),
+        ("losses", recovery.LossName),
+        ("metrics", recovery.MetricName),
         ("scopes", spec.Prune.model_fields["scope"].annotation),
     ],
 )

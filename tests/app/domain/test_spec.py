@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from app.domain import spec
+from app.domain import recovery, spec
 from app.domain.spec import PruningSpec
 
 HALF = {"kind": "fraction", "remove": 0.5}
@@ -32,7 +32,7 @@ def test_model_dataset_and_target_are_a_complete_job() -> None:
     assert made.prune.criterion == spec.MagnitudeCriterion()
     assert made.prune.scope == "layer"
     assert made.schedule == spec.OneShotSchedule()
-    assert made.fine_tune == spec.FineTune()
+    assert made.fine_tune == recovery.FineTune()
     assert made.evaluate.latency is not None
     assert made.exports == ("keras",)
     assert made.seed == 0
@@ -191,7 +191,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "seed over 32 bits": (with_(seed=2**32), "seed"),
     "seed over 64 bits": (with_(seed=2**80), "seed"),
     "no time": (with_(time_limit_seconds=0), "time_limit_seconds"),
-    "no epochs": (with_(fine_tune={"epochs": 0}), "fine_tune.epochs"),
+    "fewer than no epochs": (with_(fine_tune={"epochs": -1}), "fine_tune.epochs"),
     "no metric": (with_(evaluate={"metrics": []}), "evaluate.metrics"),
     "list": (with_(prune=[]), "prune"),
 }
@@ -240,9 +240,9 @@ prunes = st.builds(
     round_to=st.none() | st.integers(1, 256),
 )
 optimizers = st.one_of(
-    st.builds(spec.AdamOptimizer, learning_rate=st.floats(1e-6, 10)),
-    st.builds(spec.SgdOptimizer, nesterov=st.booleans(), momentum=st.floats(0, 0.99)),
-    st.builds(spec.RmspropOptimizer),
+    st.builds(recovery.AdamOptimizer, learning_rate=st.floats(1e-6, 10)),
+    st.builds(recovery.SgdOptimizer, nesterov=st.booleans(), momentum=st.floats(0, 0.99)),
+    st.builds(recovery.RmspropOptimizer),
 )
 specs = st.builds(
     PruningSpec,
@@ -254,7 +254,14 @@ specs = st.builds(
         st.builds(spec.PolynomialSchedule, power=st.floats(0.1, 10)),
         st.just(spec.OneShotSchedule()),
     ),
-    fine_tune=st.builds(spec.FineTune, epochs=st.integers(1, 10_000), optimizer=optimizers),
+    fine_tune=st.builds(
+        recovery.FineTune,
+        epochs=st.integers(0, 10_000),
+        optimizer=optimizers,
+        learning_rate_schedule=st.builds(recovery.CosineRate, final_share=st.floats(0, 1)),
+        label_smoothing=st.floats(0, 0.99),
+        distillation=st.none() | st.builds(recovery.Distillation, temperature=st.floats(0.1, 9)),
+    ),
     seed=st.integers(0, 2**32 - 1),
     time_limit_seconds=st.none() | st.integers(1, 10**6),
 )
@@ -271,7 +278,9 @@ def test_a_job_without_data_is_read_back() -> None:
     assert PruningSpec.model_validate_json(made.model_dump_json()) == made
 
 
-@pytest.mark.parametrize("union", [spec.Granularity, spec.Criterion, spec.Schedule, spec.Optimizer])
+@pytest.mark.parametrize(
+    "union", [spec.Granularity, spec.Criterion, spec.Schedule, recovery.Optimizer, recovery.Rate]
+)
 def test_the_schema_knows_the_short_form(union: Any) -> None:
     choice, short = TypeAdapter(union).json_schema()["anyOf"]
     kinds = {member.model_fields["kind"].default for member in get_args(get_args(union)[0])}

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from app.domain.errors import InternalError
-from app.domain.spec import FineTune, Prune
+from app.domain.recovery import FineTune
+from app.domain.spec import Prune
 from workers import engine
 from workers.training.data import Data, Samples
 from workers.training.fine_tune import Diverged, FineTuner

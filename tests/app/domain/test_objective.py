@@ -1,0 +1,60 @@
+"""What concerns classes is held against losses and targets before a job is queued."""
+
+from typing import Any
+
+import pytest
+
+from app.domain.errors import InvalidSpec
+from app.domain.objective import Match, check_recovery
+from app.domain.recovery import FineTune
+
+
+def match(width: int, shape: tuple[int, ...], integer: bool) -> Match:
+    return Match(width=width, activation=None, shape=shape, integer=integer, dtype="")
+
+
+LABELS = ("sparse_categorical_crossentropy", match(10, (), True))
+ROWS = ("categorical_crossentropy", match(10, (10,), False))
+YES_OR_NO = ("binary_crossentropy", match(1, (1,), True))
+MANY_TAGS = ("binary_crossentropy", match(7, (7,), False))
+EACH_STEP = ("sparse_categorical_crossentropy", match(10, (5,), True))
+NUMBER = ("mean_squared_error", match(1, (1,), False))
+
+
+def check(spec: dict[str, Any], *found: Any) -> None:
+    check_recovery(FineTune.model_validate(spec), list(found))
+
+
+def refused(spec: dict[str, Any], *found: Any) -> InvalidSpec:
+    with pytest.raises(InvalidSpec) as info:
+        check(spec, *found)
+    return info.value
+
+
+@pytest.mark.parametrize("found", [LABELS, ROWS, YES_OR_NO])
+def test_classes_may_be_weighed_and_smoothed(found: Any) -> None:
+    check({"class_weights": "balanced", "label_smoothing": 0.1}, found)
+
+
+@pytest.mark.parametrize("found", [MANY_TAGS, EACH_STEP, NUMBER])
+def test_weights_need_one_class_per_sample(found: Any) -> None:
+    error = refused({"class_weights": "balanced"}, found)
+    assert error.field == "fine_tune.class_weights"
+    assert found[0] in error.detail
+    assert str(found[1].shape) in error.detail
+
+
+def test_weights_need_one_output() -> None:
+    assert "this model has 2" in refused({"class_weights": "balanced"}, LABELS, LABELS).detail
+
+
+def test_smoothing_needs_classes_somewhere() -> None:
+    check({"label_smoothing": 0.1}, NUMBER, MANY_TAGS)
+    error = refused({"label_smoothing": 0.1}, NUMBER)
+    assert error.field == "fine_tune.label_smoothing"
+    assert "mean_squared_error" in error.detail
+
+
+def test_what_is_not_asked_is_not_checked() -> None:
+    check({}, NUMBER)
+    check_recovery(None, [NUMBER])  # type: ignore[list-item]
