@@ -222,6 +222,12 @@ def prune(
     macs: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of the MACs to keep.")
     ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=100, help="As small as possible; lose at most so many points of accuracy."
+        ),
+    ] = None,
     epochs: Annotated[
         int, typer.Option(min=0, help="Epochs of fine-tuning, with data; 0 only measures.")
     ] = 10,
@@ -249,6 +255,7 @@ def prune(
                 "units": units,
                 "channels": channels,
                 "macs": macs,
+                "max-drop": max_drop,
             },
             epochs=epochs,
             spec=spec,

@@ -18,6 +18,7 @@ GOALS: dict[str, dict[str, Any]] = {
     "units": {"granularity": "unit"},
     "channels": {"granularity": "channel"},
     "macs": {"granularity": "channel"},
+    "max-drop": {"granularity": "channel", "scope": "latency"},
 }
 
 
@@ -85,9 +86,11 @@ def _spec(request: Request) -> dict[str, Any]:
     if len(given) > 1:
         raise InvalidSpec(f"One goal at a time, not {len(given)}: --{' and --'.join(given)}.")
     ((name, share),) = given.items()
-    target = (
-        {"kind": "macs", "keep": share} if name == "macs" else {"kind": "fraction", "remove": share}
-    )
+    target: dict[str, Any] = {"kind": "fraction", "remove": share}
+    if name == "macs":
+        target = {"kind": "macs", "keep": share}
+    elif name == "max-drop":
+        target = {"kind": "accuracy_drop", "max_points": share}
     body: dict[str, Any] = {"prune": GOALS[name] | {"target": target}}
     if request.data is not None:
         body["fine_tune"] = {"epochs": request.epochs} if request.epochs else None

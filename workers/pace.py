@@ -5,6 +5,7 @@ from typing import Any
 
 from app.domain.job import Progress
 from app.domain.spec import (
+    AccuracyDropTarget,
     BytesTarget,
     IterativeSchedule,
     LatencyTarget,
@@ -59,7 +60,9 @@ class Pace:
     @property
     def epochs(self) -> int:
         """Epochs of the whole job, if it does not stop early."""
-        return sum(self.epochs_of(step) for step in range(self.steps))
+        target = self._spec.prune.target
+        rounds = target.trials if isinstance(target, AccuracyDropTarget) else 1
+        return rounds * sum(self.epochs_of(step) for step in range(self.steps))
 
     def at(
         self,

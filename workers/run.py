@@ -13,14 +13,15 @@ from typing import Any
 import keras
 
 from app.domain.analysis import ModelAnalysis
-from app.domain.errors import InternalError
+from app.domain.errors import EngineRefusal, InternalError
 from app.domain.job import Order
 from app.domain.metrics import EqualityFigure, Metrics, State, TrialFigure
 from app.domain.recovery import FineTune
-from app.domain.spec import Latency
+from app.domain.spec import AccuracyDropTarget, Latency, MacsTarget, ParametersTarget
 from workers import engine
 from workers.analysis import analysis, look
 from workers.evaluation.evaluate import evaluate
+from workers.evaluation.lost import Lost, lost, right
 from workers.loading import completed, load
 from workers.measure.compare import ALWAYS, Measured, sized, time_both, timings, write_both
 from workers.measure.latency import cores
@@ -32,11 +33,12 @@ from workers.report.figures import per_layer, shrink_note
 from workers.report.html import render
 from workers.report.target import target_figure
 from workers.report.verdict import verdict
+from workers.search.drop import SMALLEST, Budget, Tried, next_share
 from workers.search.measures import as_trained
 from workers.search.resolve import BYTES_TRIALS, Bench, Resolved, is_searched, resolve
 from workers.training.data import Data, load_data
 from workers.training.evidence import collect
-from workers.training.fine_tune import FineTuner
+from workers.training.fine_tune import Diverged, FineTuner
 from workers.training.objective import Objective, infer
 from workers.training.state import JobState, restore, save
 from workers.training.teaching import outputs_of
@@ -74,6 +76,10 @@ class Job:
         self.data: Data | None = None
         self.objective: Objective | None = None
         self._teacher: list[Any] | None = None
+        self._epochs_before = 0
+        """Of earlier candidates, while several are tried."""
+        self._epochs_apart = 0
+        """From one candidate to the next; 0 where there is one."""
         self._seconds: dict[str, float] = {}
         self._trials = 0
         self._checkpointed = time.monotonic()
@@ -84,15 +90,17 @@ class Job:
         original = self._load()
         apart = self._taken_apart(original)
         state = self._start(original, apart.model)
-        for step, share in enumerate(engine.shares(self.spec.schedule)):
-            self._prune(state, step, share)
-            self._fine_tune(state, step, original)
+        if isinstance(self.spec.prune.target, AccuracyDropTarget):
+            state = self._least(state, original, apart.model, self.spec.prune.target)
+        else:
+            self._cut_and_train(state, original)
         self._shrink(state)
         after = self._evaluated(state.model, "after")
         measured = Measured()
         files = self._export(original, state.model, measured)
         self._measure(original, state.model, files, measured)
-        metrics = self._metrics(apart.model, state, after, measured)
+        lost = self._lost(original, state.model)
+        metrics = self._metrics(apart.model, state, after, measured, lost)
         return self._report(metrics, look(apart.model, self.spec.model, apart), files)
 
     # --- load ------------------------------------------------------------------------------
@@ -167,7 +175,105 @@ class Job:
         progress = self.pace.at("search", searched=self._trials / BYTES_TRIALS)
         self.reporter.happened("trial", trial.model_dump(), progress)
 
+    def _least(
+        self, state: JobState, original: Any, whole: Any, target: AccuracyDropTarget
+    ) -> JobState:
+        """The smallest of several candidates that loses no more accuracy than asked.
+
+        Each is cut from the whole model. What a later attempt of the job needs is the best one so
+        far, and what is known of the others.
+        """
+        assert self.data is not None
+        assert self.objective is not None
+        before = right(original, self.data.validation, self.objective)
+        trials = list(state.resolved.trials if state.resolved else ())
+        tried = [Tried(trial.keep, trial.value <= target.max_points) for trial in trials]
+        best = state if any(each.fits for each in tried) else None
+        clock = Budget(target.minutes)
+        self._epochs_apart = self.pace.epochs // target.trials
+        while len(trials) < target.trials and (clock.allows_another() or not trials):
+            keep = next_share(tried, SMALLEST[self.spec.prune.measure])
+            if keep is None:
+                break
+            candidate = self._candidate(state, whole, keep)
+            self._epochs_before = len(trials) * self._epochs_apart
+            try:
+                with clock.one():
+                    self._cut_and_train(candidate, original)
+            except (EngineRefusal, Diverged) as refusal:
+                tried.append(Tried(keep, False))
+                self._note(f"A candidate that keeps {keep:.3g} was given up: {refusal.detail}")
+                continue
+            found = lost(before, right(candidate.model, self.data.validation, self.objective))
+            assert candidate.resolved is not None
+            candidate.resolved = candidate.resolved.model_copy(update={"value": found.points})
+            trials.append(self._trial(candidate, keep, found))
+            tried.append(Tried(keep, found.points <= target.max_points))
+            best = candidate if tried[-1].fits else best
+            self._remember(best or state, trials, best is not None)
+        if best is None:
+            return self._nothing(state, trials, target)
+        return best
+
+    def _candidate(self, state: JobState, whole: Any, keep: float) -> JobState:
+        prune = self.spec.prune
+        share = MacsTarget if prune.measure == "macs" else ParametersTarget
+        return JobState(
+            model=whole,
+            progress=engine.begin(whole, prune),
+            before=state.before,
+            resolved=Resolved(prune=prune.model_copy(update={"target": share(keep=keep)})),
+        )
+
+    def _trial(self, candidate: JobState, keep: float, found: Lost) -> TrialFigure:
+        counts = engine.count(candidate.model)
+        zeros = not self.spec.prune.structured
+        figure = TrialFigure(
+            keep=keep,
+            parameters=counts.nonzero_parameters if zeros else counts.parameters,
+            macs=counts.macs,
+            value=found.points,
+            interval=found.interval,
+        )
+        self.reporter.happened("trial", figure.model_dump())
+        return figure
+
+    def _remember(self, state: JobState, trials: list[TrialFigure], fits: bool) -> None:
+        resolved = state.resolved if fits and state.resolved else Resolved(prune=None)
+        state.resolved = resolved.model_copy(update={"trials": tuple(trials)})
+        self._checkpoint(state, asked=True)
+
+    def _nothing(
+        self, state: JobState, trials: list[TrialFigure], target: AccuracyDropTarget
+    ) -> JobState:
+        """The model as it is, where no candidate was good enough."""
+        said = (
+            f"none of {len(trials)} candidates stayed within {target.max_points:g} points of the "
+            "original on validation samples; more epochs, a teacher (fine_tune.distillation) or a "
+            "larger max_points may help"
+        )
+        state.resolved = Resolved(prune=None, trials=tuple(trials), note=said)
+        for step, share in enumerate(engine.shares(self.spec.schedule)):
+            self._prune(state, step, share)
+        return state
+
+    def _lost(self, original: Any, final: Any) -> Lost | None:
+        """Of accuracy, on test samples, where the target asks."""
+        if self.data is None or self.objective is None:
+            return None
+        if not isinstance(self.spec.prune.target, AccuracyDropTarget):
+            return None
+        with self._phase("evaluating"):
+            models = (original, final)
+            return lost(*(right(each, self.data.test, self.objective) for each in models))
+
     # --- prune -----------------------------------------------------------------------------
+    def _cut_and_train(self, state: JobState, original: Any) -> None:
+        """The schedule, from wherever the state is."""
+        for step, share in enumerate(engine.shares(self.spec.schedule)):
+            self._prune(state, step, share)
+            self._fine_tune(state, step, original)
+
     def _prune(self, state: JobState, step: int, share: float) -> None:
         if state.step > step:
             return  # Done by the attempt that wrote the checkpoint.
@@ -272,7 +378,7 @@ class Job:
         def on_batch(epoch: int, share: float, metrics: dict[str, float]) -> None:
             self._tell(
                 step=state.step,
-                epoch=state.epochs_done + 1,
+                epoch=self._epochs_before + state.epochs_done + 1,
                 batch_share=share,
                 metrics=metrics,
             )
@@ -281,13 +387,14 @@ class Job:
             progress = self.pace.at(
                 "fine-tuning",
                 step=state.step,
-                epoch=figure.epoch,
+                epoch=self._epochs_before + figure.epoch,
                 batch_share=0.0,
                 metrics=figure.logs,
-                epochs_finished=figure.epoch,
+                epochs_finished=self._epochs_before + figure.epoch,
             )
             self.reporter.happened("epoch", figure.model_dump(), progress)
-            self._checkpoint(state)
+            if not self._epochs_apart:
+                self._checkpoint(state)
 
         return FineTuner(
             state,
@@ -300,14 +407,16 @@ class Job:
             self._teacher,
         )
 
-    def _checkpoint(self, state: JobState) -> None:
+    def _checkpoint(self, state: JobState, *, asked: bool = False) -> None:
+        """Write one, unless that would cost too much of the time; `asked`: always."""
         now = time.monotonic()
-        if self._checkpoint_cost > CHECKPOINT_SHARE * (now - self._checkpointed):
+        if not asked and self._checkpoint_cost > CHECKPOINT_SHARE * (now - self._checkpointed):
             return
         state.seconds = dict(self._seconds)
-        name = f"checkpoint-{state.epochs_done}.zip"
+        done = self._epochs_before + state.epochs_done
+        name = f"checkpoint-{done}.zip"
         save(state, self.scratch / name)
-        self.reporter.send(Saved(file=name, epoch=state.epochs_done))
+        self.reporter.send(Saved(file=name, epoch=done))
         self._checkpointed = time.monotonic()
         self._checkpoint_cost = self._checkpointed - now
 
@@ -355,7 +464,9 @@ class Job:
                 time_both(original, final, files, asked, self.spec.seed, measured, self._note)
 
     # --- report ----------------------------------------------------------------------------
-    def _metrics(self, whole: Any, state: JobState, after: State, measured: Measured) -> Metrics:
+    def _metrics(
+        self, whole: Any, state: JobState, after: State, measured: Measured, lost: Lost | None
+    ) -> Metrics:
         if state.before is None or state.pruned is None:
             raise InternalError("The job's state lacks its first figures.")
         before, after = measured.complete(state.before, after)
@@ -366,7 +477,7 @@ class Job:
             equality=state.equality,
             per_layer=per_layer(engine.count(whole), engine.count(state.model), state.cut_notes),
             history=tuple(state.history),
-            target=target_figure(self.spec.prune, before, after, state.tally, state.resolved),
+            target=target_figure(self.spec.prune, before, after, state.tally, state.resolved, lost),
             phases_seconds={name: round(value, 3) for name, value in self._seconds.items()},
             verdict=(),
             notes=tuple(self.notes),

@@ -82,14 +82,17 @@ class EpochFigure(Record):
 
 
 class TrialFigure(Record):
-    """One measured cut on the way to a bytes or latency target; the original is the first."""
+    """One measured cut on the way to a bytes, latency or accuracy_drop target; with the first two
+    the original is the first."""
 
     keep: float
-    """Share of the parameters (bytes) or MACs (latency) that this cut leaves."""
+    """Share of the parameters (bytes) or MACs (latency) that this cut leaves; with accuracy_drop of
+    what it makes small."""
     parameters: int
     macs: int
     value: float
-    """What was measured, in the target's unit."""
+    """What was measured, in the target's unit: points of accuracy lost on validation samples with
+    accuracy_drop."""
     interval: tuple[float, float] | None = None
     """95 % confidence interval of the value, where it is noisy."""
     predicted: float | None = None
@@ -109,6 +112,8 @@ class TargetFigure(Record):
     """Whether it is met and hit: achieved lies within 1 % of asked, latency within 2 %."""
     note: str | None = None
     """Why it was missed, or why more was removed than asked."""
+    interval: tuple[float, float] | None = None
+    """95 % confidence interval of what was achieved, with accuracy_drop."""
     trials: tuple[TrialFigure, ...] = ()
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from app.domain.base import Record
 from app.domain.errors import InvalidSpec
 from app.domain.recovery import FineTune, LossName, MetricName
+from app.domain.spec import AccuracyDropTarget, Target
 
 LOSSES: dict[str, LossName] = {
     "sparse_categorical_crossentropy": "sparse_categorical_crossentropy",
@@ -133,6 +134,18 @@ def check_recovery(spec: FineTune | None, found: Sequence[tuple[LossName, Match]
             f"class_weights needs one class per sample; the loss is {loss}, and targets have "
             f"shape {match.shape}: leave it out.",
             field="fine_tune.class_weights",
+        )
+
+
+def check_target(target: Target | None, losses: Sequence[LossName]) -> None:
+    """Raises `InvalidSpec` when a target is about accuracy and no output has classes."""
+    if not isinstance(target, AccuracyDropTarget) or not losses:
+        return
+    if not any(loss in CLASSIFICATION for loss in losses):
+        raise InvalidSpec(
+            f"An accuracy_drop target needs an output with classes; the loss is "
+            f"{', '.join(dict.fromkeys(losses))}. Use a target such as macs.",
+            field="prune.target",
         )
 
 

@@ -287,8 +287,31 @@ class LatencyTarget(Strict):
         return self
 
 
+class AccuracyDropTarget(Strict):
+    """As small as possible while at most so much accuracy is lost.
+
+    Candidates are pruned and trained one after the other, each as the rest of the spec says, and
+    judged on the validation samples. The test samples choose nothing: they give the final figure.
+    """
+
+    kind: Literal["accuracy_drop"] = "accuracy_drop"
+    max_points: float = Field(ge=0, le=100)
+    """Percentage points of accuracy; of the output that loses most, where there are several."""
+    measure: Literal["parameters", "macs"] | None = None
+    """What is made small. Left out: MACs, with zeros the parameters that are not zero."""
+    trials: int = Field(default=8, ge=1, le=100)
+    """Candidates that are tried at most."""
+    minutes: float | None = Field(default=None, gt=0)
+    """No candidate is begun that would end later than this; the first is tried anyway."""
+
+
 Target = Annotated[
-    FractionTarget | ParametersTarget | MacsTarget | BytesTarget | LatencyTarget,
+    FractionTarget
+    | ParametersTarget
+    | MacsTarget
+    | BytesTarget
+    | LatencyTarget
+    | AccuracyDropTarget,
     Field(discriminator="kind"),
 ]
 
@@ -386,6 +409,16 @@ class Prune(Strict):
                 f"{self.granularity.kind} cannot reach a {self.target.kind} target: use "
                 "granularity channel, or a fraction or parameters target"
             )
+        if (
+            isinstance(self.target, AccuracyDropTarget)
+            and self.target.measure == "macs"
+            and not structured
+        ):
+            raise wrong(
+                "target.measure",
+                f"zero weights are still multiplied, so granularity {self.granularity.kind} saves "
+                "no MACs: leave measure out, or use granularity channel",
+            )
         if self.scope == "latency" and (
             not structured or isinstance(self.granularity, LayerGranularity)
         ):
@@ -404,6 +437,12 @@ class Prune(Strict):
         return not isinstance(
             self.granularity, WeightGranularity | NmGranularity | BlockGranularity
         )
+
+    @property
+    def measure(self) -> Literal["parameters", "macs"]:
+        """What an accuracy_drop target makes small."""
+        named = self.target.measure if isinstance(self.target, AccuracyDropTarget) else None
+        return named or ("macs" if self.structured else "parameters")
 
     @property
     def needs_data(self) -> bool:
@@ -495,6 +534,12 @@ class PruningSpec(Strict):
             raise wrong(
                 "evaluate.metrics",
                 "evaluate.metrics needs a dataset: name one, or leave metrics out",
+            )
+        if self.dataset is None and isinstance(self.prune.target, AccuracyDropTarget):
+            raise wrong(
+                "prune.target",
+                "an accuracy_drop target measures accuracy: name a dataset, or use a target such "
+                "as macs",
             )
         if self.dataset is None and self.prune.needs_data:
             raise wrong(

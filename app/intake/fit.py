@@ -14,7 +14,7 @@ from typing import NamedTuple
 from app.domain.dataset import ALL, TEXT, ArrayInfo, DatasetInfo, listed
 from app.domain.errors import DatasetMismatch
 from app.domain.model import ModelInfo, TensorInfo
-from app.domain.objective import Match, check_metric, check_recovery, settle
+from app.domain.objective import Match, check_metric, check_recovery, check_target, settle
 from app.domain.recovery import LossName
 from app.domain.spec import PruningSpec
 
@@ -72,6 +72,7 @@ def check_objective(model: ModelInfo, data: DatasetInfo, spec: PruningSpec) -> N
             check_metric(metric, loss, match)
     if len(found) == len(steps):
         check_recovery(spec.fine_tune, found)
+        check_target(spec.prune.target, [loss for loss, _ in found])
 
 
 def adaptation(model: ModelInfo, data: DatasetInfo) -> Adaptation:

@@ -84,10 +84,10 @@ def metric(name: MetricName, one: OutputObjective, truth: Array, values: Array) 
                     "mean_squared_error.",
                     field="evaluate.metrics",
                 )
-            hits = _hits(truth, values, one.from_logits, 5 if name == "top_5_accuracy" else 1)
-            share = float(hits.mean())
+            found = hits(truth, values, one.from_logits, 5 if name == "top_5_accuracy" else 1)
+            share = float(found.mean())
             # Pixels of an image are no independent samples: no interval for dense predictions.
-            interval = wilson(float(hits.sum()), count) if hits.ndim == 1 else None
+            interval = wilson(float(found.sum()), count) if found.ndim == 1 else None
             return MetricValue(value=share, interval=interval, samples=count)
         case "auc":
             return _auc(truth, values, one)
@@ -108,7 +108,8 @@ def _dense(truth: Array, values: Array) -> Array:
     return truth
 
 
-def _hits(truth: Array, values: Array, from_logits: bool, top: int) -> Array:
+def hits(truth: Array, values: Array, from_logits: bool, top: int) -> Array:
+    """Whether the right class is among the `top` likeliest, (samples,) or (samples, …)."""
     if values.shape[-1] == 1:
         positive = values[..., 0] > (0.0 if from_logits else 0.5)
         return np.asarray(positive == (truth.reshape(positive.shape) > 0.5))

@@ -3,6 +3,7 @@
 from app.domain.errors import InternalError
 from app.domain.metrics import LatencyValue, State, TargetFigure
 from app.domain.spec import (
+    AccuracyDropTarget,
     BytesTarget,
     FractionTarget,
     LatencyTarget,
@@ -10,6 +11,7 @@ from app.domain.spec import (
     ParametersTarget,
     Prune,
 )
+from workers.evaluation.lost import Lost
 from workers.search.resolve import (
     BYTES_TOLERANCE,
     LATENCY_TOLERANCE,
@@ -33,7 +35,12 @@ DEAD = (
 
 
 def target_figure(
-    prune: Prune, before: State, after: State, tally: Tally, resolved: Resolved | None
+    prune: Prune,
+    before: State,
+    after: State,
+    tally: Tally,
+    resolved: Resolved | None,
+    lost: Lost | None = None,
 ) -> TargetFigure | None:
     """Asked beside achieved, for every kind of target; None where there is no target.
 
@@ -42,7 +49,8 @@ def target_figure(
         before: the original, with its measurements.
         after: the final model, with its measurements.
         tally: what was removed over all steps.
-        resolved: what the search found, for bytes and latency.
+        resolved: what the search found, for bytes, latency and accuracy_drop.
+        lost: of accuracy on test samples, for accuracy_drop.
     """
     match prune.target:
         case None:
@@ -61,6 +69,8 @@ def target_figure(
             return _bytes(target, after, resolved)
         case LatencyTarget() as target:
             return _latency(target, after, resolved)
+        case AccuracyDropTarget() as target:
+            return _drop(target, resolved, lost)
 
 
 def planned_target(prune: Prune, resolved: Resolved) -> TargetFigure | None:
@@ -156,6 +166,28 @@ def _latency(target: LatencyTarget, after: State, resolved: Resolved | None) -> 
         return figure
     note = _why_not(figure, interval, resolved)
     return figure.model_copy(update={"note": note})
+
+
+def _drop(target: AccuracyDropTarget, resolved: Resolved | None, lost: Lost | None) -> TargetFigure:
+    if resolved is None or lost is None:
+        raise InternalError("The job's state lacks what the search for its target found.")
+    met, note = lost.points <= target.max_points, resolved.note
+    if not met:
+        note = (
+            f"the candidate lost {resolved.value or 0.0:.2f} points on the validation samples that "
+            "chose it"
+        )
+    return TargetFigure(
+        kind="accuracy_drop",
+        asked=target.max_points,
+        achieved=lost.points,
+        unit="points of accuracy lost on test samples",
+        met=met,
+        within=met,
+        note=note,
+        interval=lost.interval,
+        trials=resolved.trials,
+    )
 
 
 def _why_not(

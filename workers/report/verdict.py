@@ -12,7 +12,7 @@ from app.domain.spec import (
 
 NOTICEABLE = 1.05
 """Ratios below this are no news."""
-SEARCHED = ("bytes", "latency")
+SEARCHED = ("bytes", "latency", "accuracy_drop")
 """Targets whose cut is found by measuring."""
 
 
@@ -52,6 +52,8 @@ def _too_little(granularity: Granularity) -> str:
 
 
 def _untouched(target: TargetFigure | None, granularity: Granularity) -> str:
+    if target is not None and target.kind == "accuracy_drop":
+        return f"NOTHING WAS REMOVED: {target.note}."
     if target is not None and target.kind in SEARCHED and target.met:
         return f"NOTHING WAS REMOVED: the target is met as it is; {target.note}."
     return f"NOTHING WAS REMOVED: {_too_little(granularity)}; the notes of the layers say why."
@@ -63,6 +65,9 @@ def _target(target: TargetFigure) -> str:
     bound = "at least" if target.kind == "fraction" else "at most"
     asked, achieved = (_amount(target, value) for value in (target.asked, target.achieved))
     said = f"{bound} {asked} {target.unit} asked, {achieved} achieved"
+    if target.interval is not None:
+        low, high = target.interval
+        said += f", 95 % interval {low:.2f} to {high:.2f}"
     why = f": {target.note}" if target.note else ""
     if not target.met:
         return f"TARGET MISSED ({said}){why}."
@@ -72,6 +77,8 @@ def _target(target: TargetFigure) -> str:
 
 
 def _amount(target: TargetFigure, value: float) -> str:
+    if target.kind == "accuracy_drop":
+        return f"{value:.2f}"
     return f"{value:,.0f}" if target.kind == "bytes" else f"{value:.4g}"
 
 

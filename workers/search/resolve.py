@@ -8,7 +8,7 @@ from typing import Any
 
 from app.domain.base import Record
 from app.domain.metrics import TrialFigure
-from app.domain.spec import BytesTarget, LatencyTarget, Prune
+from app.domain.spec import AccuracyDropTarget, BytesTarget, LatencyTarget, Prune
 from workers.measure import latency
 from workers.measure import pair as pairs
 from workers.search.ladder import Choose, Ladder
@@ -61,6 +61,8 @@ class Bench:
 def resolve(model: Any, prune: Prune, choose: Choose, bench: Bench) -> Resolved | None:
     """Search on the original model; None for targets that need no search.
 
+    An accuracy_drop target is the job's own to search for: it needs training.
+
     Args:
         model: the original model.
         prune: the spec with the target to resolve.
@@ -81,6 +83,9 @@ def resolve(model: Any, prune: Prune, choose: Choose, bench: Bench) -> Resolved 
             if bench.quick and ladder.original.macs * target.batch_size > QUICK_MACS:
                 return _unmeasured(target, ladder)
             found = _seek(target, ladder, _call_time(model, target, bench), bench)
+        case AccuracyDropTarget():
+            said = "what goes is found by pruning and training candidates, and not foreseen here"
+            return Resolved(prune=None, measured=False, note=said)
         case _:
             return None
     return _resolved(found, ladder)

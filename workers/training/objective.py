@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 
 from app.domain.errors import InvalidSpec
 from app.domain.model import TrainingInfo
-from app.domain.objective import CLASSIFICATION, Match, check_metric, check_recovery, settle
+from app.domain.objective import (
+    CLASSIFICATION,
+    Match,
+    check_metric,
+    check_recovery,
+    check_target,
+    settle,
+)
 from app.domain.recovery import LossName, MetricName
 from app.domain.spec import PruningSpec
 from workers.names import output_names
@@ -129,6 +136,7 @@ def infer(
         found.append(OutputObjective(name, loss, logits, metrics))
         settled.append((loss, match))
     check_recovery(spec.fine_tune, settled)
+    check_target(spec.prune.target, [loss for loss, _ in settled])
     return Objective(tuple(found), tuple(notes))
 
 

@@ -1,0 +1,175 @@
+"""An accuracy_drop target through a whole job: candidates, the best of them, and the honest end."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from app.domain.dataset import DatasetOptions
+from app.domain.job import Order
+from app.domain.metrics import Metrics, Plan
+from app.domain.spec import PruningSpec
+from app.intake.datasets import inspect_dataset
+from app.intake.models import inspect_model
+from workers.protocol import Reporter
+from workers.run import Job, run
+
+SPEC: dict[str, Any] = {
+    "model": "mdl_1",
+    "dataset": "dts_1",
+    "evaluate": {"latency": None},
+    "fine_tune": {"epochs": 2, "batch_size": 32},
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained classifier with far more units than it needs, and its data."""
+    folder = tmp_path_factory.mktemp("files")
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).standard_normal((900, 8)).astype(np.float32)
+    y = x[:, :3].argmax(axis=1)
+    model = keras.Sequential(
+        [
+            keras.Input((8,)),
+            keras.layers.Dense(64, activation="relu"),
+            keras.layers.Dense(64, activation="relu"),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(x[:500], y[:500], epochs=15, verbose=0)
+    model.save(folder / "m.keras")
+    arrays = {"train": slice(0, 500), "val": slice(500, 700), "test": slice(700, 900)}
+    np.savez(
+        folder / "d.npz",
+        **{f"x_{name}": x[part] for name, part in arrays.items()},
+        **{f"y_{name}": y[part] for name, part in arrays.items()},
+    )
+    return folder
+
+
+def order(
+    files: Path, folder: Path, prune: dict[str, Any], kind: str = "prune", **spec: Any
+) -> Order:
+    for name in ("out", "scratch"):
+        (folder / name).mkdir(exist_ok=True)
+    return Order.model_validate(
+        {
+            "job": "job_1",
+            "kind": kind,
+            "attempt": 1,
+            "spec": PruningSpec.model_validate(SPEC | {"prune": prune} | spec),
+            "model": inspect_model(files / "m.keras", "m.keras"),
+            "model_path": str(files / "m.keras"),
+            "dataset": inspect_dataset(files / "d.npz", "d.npz", DatasetOptions()),
+            "dataset_path": str(files / "d.npz"),
+            "out": str(folder / "out"),
+            "scratch": str(folder / "scratch"),
+        }
+    )
+
+
+def told(pipe: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(each) for each in pipe.getvalue().split("\n")[:-1]]
+
+
+def drop(points: float, **more: Any) -> dict[str, Any]:
+    return {"kind": "accuracy_drop", "max_points": points, "trials": 4} | more
+
+
+@pytest.mark.parametrize("granularity", ["channel", "weight"])
+def test_the_smallest_candidate_that_is_good_enough(
+    files: Path, tmp_path: Path, granularity: str
+) -> None:
+    pipe = io.StringIO()
+    prune = {"granularity": granularity, "scope": "global", "target": drop(5.0)}
+    result, _ = run(order(files, tmp_path, prune), Reporter(pipe))
+    metrics = Metrics.model_validate(result)
+    target = metrics.target
+    assert target is not None
+    assert 1 <= len(target.trials) <= 4
+    good = [trial for trial in target.trials if trial.value <= 5.0]
+    assert good
+    best = min(good, key=lambda trial: trial.keep)
+    if granularity == "channel":
+        assert metrics.after.macs == best.macs < 0.5 * metrics.before.macs
+    else:
+        assert best.parameters < 0.5 * metrics.before.parameters
+        assert metrics.pruned.nonzero_parameters == best.parameters
+    before = metrics.before.evaluation["accuracy"].value
+    after = metrics.after.evaluation["accuracy"].value
+    assert before is not None
+    assert after is not None
+    assert target.achieved == pytest.approx(100 * (before - after), abs=1e-6)
+    assert target.interval is not None
+    assert target.interval[0] <= target.achieved <= target.interval[1]
+    assert "points of accuracy lost on test samples" in metrics.verdict[-1]
+    messages = told(pipe)
+    assert len([m for m in messages if m.get("kind") == "trial"]) == len(target.trials)
+    shares = [m["progress"]["share"] for m in messages if m.get("progress")]
+    assert shares == sorted(shares)
+    epochs = [m["progress"] for m in messages if (m.get("progress") or {}).get("epoch")]
+    assert all(each["epoch"] <= each["epochs"] == 8 for each in epochs if each.get("epochs"))
+
+
+def test_where_nothing_is_good_enough_the_model_stays(files: Path, tmp_path: Path) -> None:
+    """Without training, hardly any of the layers' units may go."""
+    prune = {"granularity": "channel", "target": drop(0.0, trials=2)}
+    result, _ = run(order(files, tmp_path, prune, fine_tune=None), Reporter(io.StringIO()))
+    metrics = Metrics.model_validate(result)
+    assert metrics.after.parameters == metrics.before.parameters
+    assert metrics.verdict[0].startswith("NOTHING WAS REMOVED: none of 2 candidates")
+    assert metrics.target is not None
+    assert metrics.target.achieved == 0.0
+    assert len(metrics.target.trials) == 2
+
+
+class Killed(BaseException):
+    """Stands for kill -9."""
+
+
+def test_finished_candidates_outlive_the_attempt(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prune = {"granularity": "channel", "target": drop(5.0, trials=3)}
+    whole, _ = run(order(files, tmp_path, prune), Reporter(io.StringIO()))
+    folder = tmp_path / "again"
+    folder.mkdir()
+    pipe, begun = io.StringIO(), []
+    through = Job._cut_and_train
+
+    def die_in_the_third(self: Job, state: Any, original: Any) -> None:
+        begun.append(state)
+        if len(begun) == 3:
+            raise Killed
+        through(self, state, original)
+
+    monkeypatch.setattr(Job, "_cut_and_train", die_in_the_third)
+    with pytest.raises(Killed):
+        run(order(files, folder, prune), Reporter(pipe))
+    saved = [m["file"] for m in told(pipe) if m.get("type") == "saved" or "file" in m]
+    monkeypatch.setattr(Job, "_cut_and_train", through)
+    checkpoint = folder / "scratch" / saved[-1]
+    later = order(files, folder, prune).model_copy(update={"checkpoint_path": str(checkpoint)})
+    pipe = io.StringIO()
+    resumed, _ = run(later, Reporter(pipe))
+    assert len([m for m in told(pipe) if m.get("kind") == "trial"]) == 1
+    before, after = (Metrics.model_validate(each) for each in (whole, resumed))
+    assert before.target is not None
+    assert after.target is not None
+    assert [t.value for t in after.target.trials] == [t.value for t in before.target.trials]
+    assert after.target.achieved == before.target.achieved
+    assert after.after.macs == before.after.macs
+
+
+def test_a_dry_run_says_that_it_cannot_foresee(files: Path, tmp_path: Path) -> None:
+    prune = {"granularity": "channel", "target": drop(1.0)}
+    result, _ = run(order(files, tmp_path, prune, kind="plan"), Reporter(io.StringIO()))
+    plan = Plan.model_validate(result)
+    assert plan.after == plan.before
+    assert any("pruning and training candidates" in note for note in plan.notes)
