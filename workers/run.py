@@ -41,7 +41,7 @@ from workers.training.evidence import collect
 from workers.training.fine_tune import Diverged, FineTuner
 from workers.training.objective import Objective, infer
 from workers.training.state import JobState, restore, save
-from workers.training.teaching import outputs_of
+from workers.training.teaching import Teacher
 
 CHECKPOINT_SHARE = 0.1
 """A checkpoint may cost this share of the time since the last one; else it waits an epoch."""
@@ -75,7 +75,7 @@ class Job:
         self.notes: list[str] = []
         self.data: Data | None = None
         self.objective: Objective | None = None
-        self._teacher: list[Any] | None = None
+        self._teacher: Teacher | None = None
         self._epochs_before = 0
         """Of earlier candidates, while several are tried."""
         self._epochs_apart = 0
@@ -89,11 +89,12 @@ class Job:
         """The sentence."""
         original = self._load()
         apart = self._taken_apart(original)
+        self._teacher = Teacher(original)
         state = self._start(original, apart.model)
         if isinstance(self.spec.prune.target, AccuracyDropTarget):
             state = self._least(state, original, apart.model, self.spec.prune.target)
         else:
-            self._cut_and_train(state, original)
+            self._cut_and_train(state)
         self._shrink(state)
         after = self._evaluated(state.model, "after")
         measured = Measured()
@@ -199,7 +200,7 @@ class Job:
             self._epochs_before = len(trials) * self._epochs_apart
             try:
                 with clock.one():
-                    self._cut_and_train(candidate, original)
+                    self._cut_and_train(candidate)
             except (EngineRefusal, Diverged) as refusal:
                 tried.append(Tried(keep, False))
                 self._note(f"A candidate that keeps {keep:.3g} was given up: {refusal.detail}")
@@ -268,11 +269,11 @@ class Job:
             return lost(*(right(each, self.data.test, self.objective) for each in models))
 
     # --- prune -----------------------------------------------------------------------------
-    def _cut_and_train(self, state: JobState, original: Any) -> None:
+    def _cut_and_train(self, state: JobState) -> None:
         """The schedule, from wherever the state is."""
         for step, share in enumerate(engine.shares(self.spec.schedule)):
             self._prune(state, step, share)
-            self._fine_tune(state, step, original)
+            self._fine_tune(state, step)
 
     def _prune(self, state: JobState, step: int, share: float) -> None:
         if state.step > step:
@@ -361,14 +362,12 @@ class Job:
             self._note(shrunk.note)
 
     # --- fine-tune -------------------------------------------------------------------------
-    def _fine_tune(self, state: JobState, step: int, original: Any) -> None:
+    def _fine_tune(self, state: JobState, step: int) -> None:
         spec = self.spec.fine_tune
         if spec is None or self.data is None or self.objective is None or state.step > step + 1:
             return
         final = step + 1 == len(engine.shares(self.spec.schedule))
         with self._phase("fine-tuning"):
-            if spec.distillation is not None and self._teacher is None:
-                self._teacher = outputs_of(original, self.data.train, spec.batch_size)
             self._tuner(state, spec).train(self.pace.epochs_of(step), final=final)
 
     def _tuner(self, state: JobState, spec: FineTune) -> FineTuner:

@@ -137,6 +137,24 @@ def check_recovery(spec: FineTune | None, found: Sequence[tuple[LossName, Match]
         )
 
 
+def check_images(spec: FineTune | None, shapes: Sequence[tuple[int | None, ...] | None]) -> None:
+    """Raises `InvalidSpec` when images are to change and the model takes something else.
+
+    Args:
+        spec: of the training.
+        shapes: of the model's inputs with the batch axis, None where it is not known.
+    """
+    if spec is None or spec.augmentation is None or None in shapes:
+        return
+    if len(shapes) != 1 or len(shapes[0] or ()) != 4:
+        found = ", ".join(str(shape) for shape in shapes)
+        raise InvalidSpec(
+            "augmentation changes images, one input of (batch, height, width, channels); this "
+            f"model takes {found}: leave it out.",
+            field="fine_tune.augmentation",
+        )
+
+
 def check_target(target: Target | None, losses: Sequence[LossName]) -> None:
     """Raises `InvalidSpec` when a target is about accuracy and no output has classes."""
     if not isinstance(target, AccuracyDropTarget) or not losses:

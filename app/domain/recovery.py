@@ -1,8 +1,8 @@
 """The part of a spec that says how a pruned model is trained to be good again."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from app.domain.base import Strict
 from app.domain.choices import Named
@@ -99,6 +99,21 @@ class Distillation(Strict):
     """The teacher's part of the loss; 1 leaves the targets out."""
 
 
+class Augmentation(Strict):
+    """Random changes of training images, anew in each epoch; their targets stay."""
+
+    flip: bool = False
+    """Mirror half of the images left to right."""
+    shift: float = Field(default=0.0, ge=0, le=0.5)
+    """Move by up to this share of height and width; the edge is repeated."""
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Self:
+        if not self.flip and not self.shift:
+            raise ValueError("augmentation says flip, shift or both; leave it out for neither")
+        return self
+
+
 class FineTune(Strict):
     """Training after the cut; pruned weights stay exactly zero throughout."""
 
@@ -118,6 +133,8 @@ class FineTune(Strict):
     arXiv:1512.00567]"""
     class_weights: Literal["balanced"] | None = None
     """`balanced`: samples of rare classes count more, each class as much as any other."""
+    augmentation: Augmentation | None = None
+    """For models with one input of images, (height, width, channels)."""
     distillation: Distillation | None = None
     """Left out: the targets alone teach."""
     early_stopping: EarlyStopping | None = EarlyStopping()

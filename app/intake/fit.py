@@ -14,7 +14,14 @@ from typing import NamedTuple
 from app.domain.dataset import ALL, TEXT, ArrayInfo, DatasetInfo, listed
 from app.domain.errors import DatasetMismatch
 from app.domain.model import ModelInfo, TensorInfo
-from app.domain.objective import Match, check_metric, check_recovery, check_target, settle
+from app.domain.objective import (
+    Match,
+    check_images,
+    check_metric,
+    check_recovery,
+    check_target,
+    settle,
+)
 from app.domain.recovery import LossName
 from app.domain.spec import PruningSpec
 
@@ -52,6 +59,7 @@ def check_objective(model: ModelInfo, data: DatasetInfo, spec: PruningSpec) -> N
         InvalidSpec: a loss or metric that cannot be computed.
     """
     steps = adaptation(model, data).targets
+    check_images(spec.fine_tune, [tensor.shape for tensor in model.inputs])
     asked = spec.fine_tune.loss if spec.fine_tune else None
     compiled = model.training.loss if model.training else None
     activations = model.output_activations or (None,) * len(steps)

@@ -143,11 +143,11 @@ def test_finished_candidates_outlive_the_attempt(
     pipe, begun = io.StringIO(), []
     through = Job._cut_and_train
 
-    def die_in_the_third(self: Job, state: Any, original: Any) -> None:
+    def die_in_the_third(self: Job, state: Any) -> None:
         begun.append(state)
         if len(begun) == 3:
             raise Killed
-        through(self, state, original)
+        through(self, state)
 
     monkeypatch.setattr(Job, "_cut_and_train", die_in_the_third)
     with pytest.raises(Killed):

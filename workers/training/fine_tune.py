@@ -19,9 +19,9 @@ from workers.engine.graph import variable_keys
 from workers.training.data import Data
 from workers.training.objective import Objective
 from workers.training.optimizers import make_optimizer
-from workers.training.state import Array, JobState
+from workers.training.state import JobState
 from workers.training.statistics import reestimate_statistics
-from workers.training.teaching import Taught, taught_targets
+from workers.training.teaching import Teacher, taught_targets, wrapped
 from workers.training.weighting import balanced
 
 OnBatch = Callable[[int, float, dict[str, float]], None]
@@ -70,9 +70,9 @@ class FineTuner:
         seed: int,
         on_batch: OnBatch,
         on_epoch: OnEpoch,
-        teacher: list[Array] | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
-        """`teacher`: the original's outputs for the training samples, for distillation."""
+        """`teacher`: for distillation."""
         self.state = state
         self.data = data
         self.objective = objective
@@ -91,7 +91,7 @@ class FineTuner:
         state, model = self.state, self.state.model
         batches = -(-self.data.train.count // self.spec.batch_size)
         optimizer = make_optimizer(self.spec, batches, epochs)
-        trained = self._trained()
+        trained = wrapped(model, self.objective, self.spec, self.teacher)
         self.objective.compile(trained, optimizer, self.spec.label_smoothing)
         optimizer.build(model.trainable_variables)
         if state.optimizer is not None:
@@ -120,22 +120,16 @@ class FineTuner:
         state.optimizer = state.best_weights = None
         state.best_loss, state.patience_used, state.epoch_in_step = float("inf"), 0, 0
 
-    def _trained(self) -> Any:
-        """The model, or with a teacher a wrapper around it, to be compiled and fitted."""
-        if self.spec.distillation is None or self.teacher is None:
-            return self.state.model
-        return Taught(self.state.model, self.objective, self.spec.distillation)
-
     def _epoch(self, trained: Any) -> dict[str, float]:
         state, train = self.state, self.data.train
         # Seeds of neighbouring jobs must not meet: epochs are spread by a hash, not by a sum.
         seeds = np.random.SeedSequence([self.seed, state.step, state.epoch_in_step])
         keras.utils.set_random_seed(int(seeds.generate_state(1)[0]))
-        _seed_layers(state.model, seeds.spawn(1)[0])
+        _seed_layers(trained, seeds.spawn(1)[0])
         started = time.perf_counter()
         fitted = trained.fit(
             train.x,
-            taught_targets(train, self.teacher) if isinstance(trained, Taught) else train.y,
+            taught_targets(train, self.spec, self.teacher),
             sample_weight=balanced(train) if self.spec.class_weights else None,
             batch_size=self.spec.batch_size,
             epochs=1,

@@ -1,10 +1,10 @@
-"""Training with a teacher: the original model's outputs count beside the targets."""
+"""Training with images that change, and with the original model as a teacher."""
 
 from typing import Any
 
 import keras
 
-from app.domain.recovery import Distillation
+from app.domain.recovery import Augmentation, FineTune
 from workers.training.data import Samples
 from workers.training.losses import distilled
 from workers.training.objective import Objective
@@ -12,21 +12,69 @@ from workers.training.objective import Objective
 HARD, SOFT = "targets", "teacher"
 
 
-class Taught(keras.Model):  # type: ignore[misc]
-    """A student with its own layers and weights, and a loss that listens to a teacher.
+class Teacher:
+    """The original model, and what it says to training samples, asked once for all steps."""
 
-    `fit` takes what `taught_targets` makes; with plain targets, as in validation, the loss is that
-    of the targets alone.
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self._said: list[Any] | None = None
+
+    def outputs(self, samples: Samples, batch_size: int) -> list[Any]:
+        """One array per output of the model, in the samples' order, which are always the same."""
+        if self._said is None:
+            said = self.model.predict(samples.x, batch_size=max(batch_size, 256), verbose=0)
+            self._said = keras.tree.flatten(said)
+        return self._said
+
+
+def wrapped(student: Any, objective: Objective, spec: FineTune, teacher: Teacher | None) -> Any:
+    """What is compiled and fitted in a model's place: the model itself where that is enough.
+
+    Args:
+        student: the pruned model.
+        objective: its losses.
+        spec: what is asked for.
+        teacher: for distillation.
+    """
+    if spec.distillation is None and spec.augmentation is None:
+        return student
+    return Taught(student, objective, spec, teacher)
+
+
+class Taught(keras.Model):  # type: ignore[misc]
+    """A student with its own layers and weights, changed images, a loss that listens to a teacher.
+
+    Nothing of it is saved. `fit` takes what `taught_targets` makes; with plain targets, as in
+    validation, the loss is that of the targets alone, and images stay as they are. A teacher of
+    changed images is asked batch by batch, for the images that the student sees. [Beyer et al.
+    2022, arXiv:2106.05237]
     """
 
-    def __init__(self, student: Any, objective: Objective, spec: Distillation) -> None:
+    def __init__(
+        self, student: Any, objective: Objective, spec: FineTune, teacher: Teacher | None
+    ) -> None:
         super().__init__(name=student.name)
         self.student = student
-        self._objective, self._spec = objective, spec
+        self.changes = [] if spec.augmentation is None else _changes(spec.augmentation)
+        self._objective, self._spec = objective, spec.distillation
+        self._teacher = teacher
+
+    def build(self, *_: Any) -> None:
+        """Nothing is left to build: the student has its weights, and changes have none."""
+        for change in self.changes:
+            change.build(self.student.inputs[0].shape)
+        self.built = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The student's outputs."""
         return self.student(inputs, training=training)
+
+    def train_step(self, data: Any) -> Any:
+        """One batch, its images changed."""
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        for change in self.changes:
+            x = change(x, training=True)
+        return super().train_step((x, y, weights))
 
     def compute_loss(
         self,
@@ -39,8 +87,10 @@ class Taught(keras.Model):  # type: ignore[misc]
         """(1 - weight) of the targets' loss, and weight of the teacher's."""
         targets, teacher = _parts(y)
         hard = super().compute_loss(x, targets, y_pred, _parts(sample_weight)[0], training)
-        if teacher is None:
+        if self._spec is None or not training:
             return hard
+        if teacher is None and self._teacher is not None:
+            teacher = keras.tree.flatten(self._teacher.model(x, training=False))
         pairs = zip(self._objective.outputs, teacher, keras.tree.flatten(y_pred), strict=True)
         soft = sum(
             distilled(one.loss, one.from_logits, self._spec.temperature, theirs, mine)
@@ -53,19 +103,21 @@ class Taught(keras.Model):  # type: ignore[misc]
         return super().compute_metrics(x, _parts(y)[0], y_pred, _parts(sample_weight)[0])
 
 
+def _changes(spec: Augmentation) -> list[Any]:
+    found = [keras.layers.RandomFlip("horizontal")] if spec.flip else []
+    if spec.shift:
+        moved = keras.layers.RandomTranslation(spec.shift, spec.shift, fill_mode="nearest")
+        found.append(moved)
+    return found
+
+
 def _parts(y: Any) -> tuple[Any, Any]:
     """What belongs to the targets and to the teacher; `fit` repeats weights for each of them."""
     return (y[HARD], y[SOFT]) if isinstance(y, dict) else (y, None)
 
 
-def taught_targets(samples: Samples, teacher: list[Any] | None) -> dict[str, Any]:
-    """What `Taught.fit` takes as targets."""
-    return {HARD: samples.y, SOFT: teacher}
-
-
-def outputs_of(model: Any, samples: Samples, batch_size: int) -> list[Any]:
-    """A teacher's outputs, one array per output of the model, in the samples' order."""
-    found: list[Any] = keras.tree.flatten(
-        model.predict(samples.x, batch_size=max(batch_size, 256), verbose=0)
-    )
-    return found
+def taught_targets(samples: Samples, spec: FineTune, teacher: Teacher | None) -> Any:
+    """What is fitted as targets; with what the teacher says, where the images do not change."""
+    if teacher is None or spec.distillation is None or spec.augmentation is not None:
+        return samples.y
+    return {HARD: samples.y, SOFT: teacher.outputs(samples, spec.batch_size)}

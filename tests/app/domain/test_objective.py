@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from app.domain.errors import InvalidSpec
-from app.domain.objective import Match, check_recovery
+from app.domain.objective import Match, check_images, check_recovery, check_target
 from app.domain.recovery import FineTune
+from app.domain.spec import AccuracyDropTarget, MacsTarget
 
 
 def match(width: int, shape: tuple[int, ...], integer: bool) -> Match:
@@ -53,6 +54,27 @@ def test_smoothing_needs_classes_somewhere() -> None:
     error = refused({"label_smoothing": 0.1}, NUMBER)
     assert error.field == "fine_tune.label_smoothing"
     assert "mean_squared_error" in error.detail
+
+
+def test_only_images_can_be_changed() -> None:
+    spec = FineTune.model_validate({"augmentation": {"flip": True}})
+    check_images(spec, [(None, 28, 28, 1)])
+    check_images(spec, [None])
+    check_images(None, [(None, 784)])
+    for shapes in ([(None, 784)], [(None, 8, 8, 3), (None, 8, 8, 3)]):
+        with pytest.raises(InvalidSpec, match="images, one input") as info:
+            check_images(spec, shapes)
+        assert str(shapes[0]) in info.value.detail
+        assert info.value.field == "fine_tune.augmentation"
+
+
+def test_accuracy_needs_classes() -> None:
+    target = AccuracyDropTarget(max_points=1.0)
+    check_target(target, ["sparse_categorical_crossentropy", "mean_squared_error"])
+    check_target(MacsTarget(keep=0.5), ["mean_squared_error"])
+    with pytest.raises(InvalidSpec, match="mean_squared_error") as info:
+        check_target(target, ["mean_squared_error"])
+    assert info.value.field == "prune.target"
 
 
 def test_what_is_not_asked_is_not_checked() -> None:

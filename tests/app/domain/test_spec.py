@@ -191,6 +191,21 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "seed over 32 bits": (with_(seed=2**32), "seed"),
     "seed over 64 bits": (with_(seed=2**80), "seed"),
     "no time": (with_(time_limit_seconds=0), "time_limit_seconds"),
+    "augmentation of nothing": (with_(fine_tune={"augmentation": {}}), "fine_tune.augmentation"),
+    "accuracy without data": (
+        {
+            "model": COMPLETE["model"],
+            "prune": {"target": {"kind": "accuracy_drop", "max_points": 1}},
+        },
+        "",
+    ),
+    "macs of zeros": (
+        only_prune(
+            granularity="weight",
+            target={"kind": "accuracy_drop", "max_points": 1, "measure": "macs"},
+        ),
+        "prune",
+    ),
     "fewer than no epochs": (with_(fine_tune={"epochs": -1}), "fine_tune.epochs"),
     "no metric": (with_(evaluate={"metrics": []}), "evaluate.metrics"),
     "list": (with_(prune=[]), "prune"),

@@ -16,7 +16,7 @@ from workers.training.losses import SmoothedClassIndexes, distilled
 from workers.training.objective import Objective, OutputObjective
 from workers.training.optimizers import make_optimizer
 from workers.training.state import JobState, restore, save
-from workers.training.teaching import outputs_of
+from workers.training.teaching import Teacher
 from workers.training.weighting import balanced
 
 
@@ -196,7 +196,7 @@ def accuracy(model: Any, samples: Samples) -> float:
 def test_a_teacher_alone_teaches_what_the_labels_do_not(taught: tuple[Any, Data]) -> None:
     original, data = taught
     state = half_of(original)
-    teacher = outputs_of(original, data.train, 32)
+    teacher = Teacher(original)
     adam = {"kind": "adam", "learning_rate": 0.01}
     spec = {"optimizer": adam, "distillation": {"weight": 1.0}}
     tuner(state, data, teacher, **spec).train(6, final=False)
@@ -212,7 +212,7 @@ def test_a_teacher_alone_teaches_what_the_labels_do_not(taught: tuple[Any, Data]
 def test_validation_listens_to_targets_alone(taught: tuple[Any, Data]) -> None:
     original, data = taught
     state = half_of(original)
-    tuned = tuner(state, data, outputs_of(original, data.train, 32), distillation={"weight": 0.9})
+    tuned = tuner(state, data, Teacher(original), distillation={"weight": 0.9})
     tuned.train(1, final=False)
     CLASSES.compile(state.model, "sgd")
     alone = state.model.evaluate(data.validation.x, data.validation.y, verbose=0)[0]
@@ -227,7 +227,7 @@ def test_a_taught_job_goes_on_exactly_where_it_was(
     taught: tuple[Any, Data], tmp_path: Path
 ) -> None:
     original, data = taught
-    teacher = outputs_of(original, data.train, 32)
+    teacher = Teacher(original)
     spec: dict[str, Any] = {
         "distillation": {"temperature": 2.0},
         "learning_rate_schedule": {"kind": "cosine", "warmup_epochs": 1},
@@ -264,3 +264,61 @@ def test_no_epochs_measure_batch_normalisation_anew(taught: tuple[Any, Data]) ->
     }
     assert changed == {"moving_mean", "moving_variance"}
     assert state.history == []
+
+
+# --- augmentation ------------------------------------------------------------------------------
+def pictures(count: int, seed: int) -> Samples:
+    """Dark on the left (0) or on the right (1) of the upper half: mirrored, the label is wrong."""
+    random = np.random.default_rng(seed)
+    x = random.uniform(0.0, 0.2, (count, 8, 8, 1)).astype(np.float32)
+    labels = random.integers(0, 2, count).astype(np.int32)
+    for image, label in zip(x, labels, strict=True):
+        image[:4, label * 4 : label * 4 + 4] += 1.0
+    return Samples({"x": x}, (labels,), count)
+
+
+def looker() -> Any:
+    keras.utils.set_random_seed(5)
+    i = keras.Input((8, 8, 1), name="x")
+    x = keras.layers.Conv2D(8, 3, activation="relu")(i)
+    x = keras.layers.Dense(2, activation="softmax")(keras.layers.Flatten()(x))
+    return keras.Model(i, x)
+
+
+def after_training(**spec: Any) -> float:
+    data = Data(train=pictures(256, 0), validation=pictures(128, 1), test=pictures(128, 2))
+    state = half_of(looker())
+    tuner(state, data, **spec).train(8, final=False)
+    return accuracy(state.model, data.validation)
+
+
+def test_images_are_mirrored_in_training_alone() -> None:
+    """Mirroring makes this label a coin's toss in training; without it there is nothing to it."""
+    adam = {"kind": "adam", "learning_rate": 0.01}
+    assert after_training(optimizer=adam) > 0.95
+    assert after_training(optimizer=adam, augmentation={"flip": True}) < 0.8
+
+
+def test_shifts_change_the_images_and_resume_exactly(tmp_path: Path) -> None:
+    data = Data(train=pictures(128, 0), validation=pictures(64, 1), test=pictures(64, 2))
+    original = looker()
+    spec: dict[str, Any] = {"augmentation": {"shift": 0.25}, "distillation": {}}
+    whole = half_of(original)
+    tuner(whole, data, Teacher(original), **spec).train(3, final=True)
+    cut_off = half_of(original)
+
+    def die(figure: Any) -> None:
+        save(cut_off, tmp_path / "checkpoint.zip")
+        if figure.epoch == 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        tuner(cut_off, data, Teacher(original), die, **spec).train(3, final=True)
+    resumed = restore(tmp_path / "checkpoint.zip", tmp_path)
+    tuner(resumed, data, Teacher(original), **spec).train(3, final=True)
+    plain = half_of(original)
+    tuner(plain, data, Teacher(original), distillation={}).train(3, final=True)
+    same = zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True)
+    for a, b in same:
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(plain.model.get_weights()[0], whole.model.get_weights()[0])
