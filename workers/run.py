@@ -17,10 +17,17 @@ from app.domain.errors import EngineRefusal, InternalError
 from app.domain.job import Order
 from app.domain.metrics import EqualityFigure, Metrics, State, TrialFigure
 from app.domain.recovery import FineTune
-from app.domain.spec import AccuracyDropTarget, Latency, MacsTarget, ParametersTarget
+from app.domain.spec import (
+    QUANTISED,
+    AccuracyDropTarget,
+    Latency,
+    MacsTarget,
+    ParametersTarget,
+)
 from workers import engine
 from workers.analysis import analysis, look
 from workers.evaluation.evaluate import evaluate
+from workers.evaluation.exported import evaluate_file
 from workers.evaluation.lost import Lost, lost, right
 from workers.loading import completed, load
 from workers.measure.compare import ALWAYS, Measured, sized, time_both, timings, write_both
@@ -43,6 +50,8 @@ from workers.training.objective import Objective, infer
 from workers.training.state import JobState, restore, save
 from workers.training.teaching import Teacher
 
+CALIBRATED_BY = 200
+"""Training samples that tell litert_int8 the ranges of activations."""
 CHECKPOINT_SHARE = 0.1
 """A checkpoint may cost this share of the time since the last one; else it waits an epoch."""
 
@@ -447,7 +456,35 @@ class Job:
                 )
                 for model in (original, final):
                     self._compile(model)
-            return write_both(original, final, self.spec, self.scratch, measured, self._note)
+            files = write_both(
+                original,
+                final,
+                self.spec,
+                self.scratch,
+                measured,
+                self._note,
+                self._calibration(),
+            )
+            self._evaluate_files(files, measured)
+        return files
+
+    def _calibration(self) -> list[Any] | None:
+        """Training samples that tell the ranges of activations."""
+        if self.data is None:
+            return None
+        return list(self.data.train.head(CALIBRATED_BY).inputs.values())
+
+    def _evaluate_files(self, files: Files, measured: Measured) -> None:
+        """Metrics of quantised files, before and after."""
+        if self.data is None or self.objective is None:
+            return
+        for export in self.spec.exports:
+            if export in QUANTISED:
+                for mine, file in zip(
+                    (measured.before, measured.after), files[export], strict=True
+                ):
+                    found = evaluate_file(file, self.data.test, self.objective)
+                    mine.exported[export] = found
 
     def _compile(self, model: Any) -> None:
         """As results are handed out, so that `load_model(...).evaluate(...)` works.

@@ -15,6 +15,11 @@ EXPORTS = {
     "keras": "model.keras: a plain Keras 3 model, no custom objects.",
     "h5": "model.h5: the legacy HDF5 format, for tools that still ask for it.",
     "litert": "model.tflite: LiteRT (TensorFlow Lite), float32.",
+    "litert_float16": "model_float16.tflite: LiteRT, weights of 16 bits; half the bytes.",
+    "litert_dynamic_int8": "model_dynamic_int8.tflite: LiteRT, weights of 8 bits, activations are "
+    "rounded as they come; a quarter of the bytes.",
+    "litert_int8": "model_int8.tflite: LiteRT, weights and activations of 8 bits, ranges told by "
+    "training samples; inputs and outputs stay float32.",
     "onnx": "model.onnx: ONNX opset 17, float32; checked on ONNX Runtime.",
 }
 RUNTIMES = {

@@ -45,6 +45,9 @@ class State(Record):
     """Size by export after DEFLATE level 6: what a download or an app package costs."""
     evaluation: dict[str, MetricValue] = {}
     latency: tuple[LatencyValue, ...] = ()
+    exported: dict[str, dict[str, MetricValue]] = {}
+    """Metrics of quantised files on the same held-out samples, run by their own runtime, by
+    export."""
 
 
 class EqualityFigure(Record):

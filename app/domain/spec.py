@@ -14,7 +14,11 @@ from app.domain.choices import Named, Share, wrong
 from app.domain.recovery import FineTune, MetricName
 
 Runtime = Literal["keras", "litert", "onnxruntime"]
-Export = Literal["keras", "h5", "litert", "onnx"]
+Export = Literal[
+    "keras", "h5", "litert", "litert_float16", "litert_dynamic_int8", "litert_int8", "onnx"
+]
+QUANTISED: tuple[Export, ...] = ("litert_float16", "litert_dynamic_int8", "litert_int8")
+"""Exports that compute something a little different; their metrics are measured on the file."""
 BlockSide = Annotated[int, Field(ge=1, le=1024)]
 
 
@@ -268,6 +272,16 @@ class BytesTarget(Strict):
     export: Export = "keras"
     max: int = Field(ge=1)
     """Bytes of the file as it is downloaded."""
+
+    @model_validator(mode="after")
+    def _is_written_without_data(self) -> Self:
+        if self.export == "litert_int8":
+            raise wrong(
+                "export",
+                "the search for a size writes files without data: use litert_dynamic_int8, whose "
+                "file is about as large",
+            )
+        return self
 
 
 class LatencyTarget(Strict):
@@ -552,6 +566,12 @@ class PruningSpec(Strict):
                 "schedule",
                 f"schedule {self.schedule.kind} trains between cuts, and this job does not train: "
                 "give a dataset and fine_tune, or use schedule one_shot",
+            )
+        if self.dataset is None and "litert_int8" in self.exports:
+            raise wrong(
+                "exports",
+                "litert_int8 looks at data to find the range of each activation: name a dataset, "
+                "or use litert_dynamic_int8",
             )
         if len(set(self.exports)) != len(self.exports):
             raise wrong("exports", "exports names a format twice")

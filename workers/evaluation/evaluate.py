@@ -1,6 +1,7 @@
 """Metrics of a model on held-out samples, each with a 95 % confidence interval where defined."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -39,6 +40,13 @@ def evaluate(model: Any, samples: Samples, objective: Objective) -> dict[str, Me
     """Loss and metrics by name; with several outputs, names are `<output>.<metric>`."""
     # A model may answer by name; flattened, its answers are in the order of its outputs.
     predicted = keras.tree.flatten(model.predict(samples.x, batch_size=BATCH, verbose=0))
+    return scored(predicted, samples, objective)
+
+
+def scored(
+    predicted: Sequence[Array], samples: Samples, objective: Objective
+) -> dict[str, MetricValue]:
+    """The same for outputs that are known already, one array per output, in the model's order."""
     found: dict[str, MetricValue] = {}
     for one, truth, values in zip(objective.outputs, samples.targets, predicted, strict=True):
         prefix = "" if len(objective.outputs) == 1 else f"{one.output}."

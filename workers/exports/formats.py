@@ -1,29 +1,51 @@
 """Writing a model in the formats that users deploy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
 from app.domain.errors import EngineRefusal
 from app.domain.spec import Export
+
+Array = NDArray[np.generic]
 
 FILE_NAMES: dict[Export, str] = {
     "keras": "model.keras",
     "h5": "model.h5",
     "litert": "model.tflite",
+    "litert_float16": "model_float16.tflite",
+    "litert_dynamic_int8": "model_dynamic_int8.tflite",
+    "litert_int8": "model_int8.tflite",
     "onnx": "model.onnx",
 }
 
 
-def write(model: Any, export: Export, folder: Path) -> Path:
+Calibration = Sequence[Array]
+"""Some training samples, an array for each input, samples first."""
+
+
+def write(model: Any, export: Export, folder: Path, calibration: Calibration | None = None) -> Path:
     """Write one format; the file's name is the artifact's.
+
+    Args:
+        model: a Keras model.
+        export: the format.
+        folder: where the file goes.
+        calibration: what litert_int8 finds the ranges of activations by.
 
     Raises:
         EngineRefusal: the format cannot express the model.
     """
     path = folder / FILE_NAMES[export]
     try:
-        WRITERS[export](model, path)
+        if export == "litert_int8":
+            _litert_int8(model, path, calibration)
+        else:
+            WRITERS[export](model, path)
     except Exception as error:
         raise EngineRefusal(
             f"The model cannot be exported as {export}: {type(error).__name__}: "
@@ -51,6 +73,28 @@ def _litert(model: Any, path: Path) -> None:
     model.export(str(path), format="litert", verbose=False)
 
 
+def _litert_float16(model: Any, path: Path) -> None:
+    half = {"supported_types": [tf.float16]}
+    _litert_smaller(model, path, target_spec=half)
+
+
+def _litert_smaller(model: Any, path: Path, **settings: Any) -> None:
+    """With the converter's default optimization: weights of 8 bits, unless told otherwise."""
+    smaller = [tf.lite.Optimize.DEFAULT]
+    model.export(str(path), format="litert", verbose=False, optimizations=smaller, **settings)
+
+
+def _litert_int8(model: Any, path: Path, calibration: Calibration | None) -> None:
+    if calibration is None or len(calibration) != 1:
+        raise ValueError("ranges of activations are found for models with one input, on data")
+
+    def samples() -> Iterator[list[Array]]:
+        for sample in calibration[0]:
+            yield [sample[None]]
+
+    _litert_smaller(model, path, representative_dataset=samples)
+
+
 def _onnx(model: Any, path: Path) -> None:
     # tf2onnx takes a second to import, and most jobs do without it.
     from workers.exports.onnx_file import write_onnx
@@ -62,5 +106,7 @@ WRITERS: dict[Export, Callable[[Any, Path], None]] = {
     "keras": _keras,
     "h5": _h5,
     "litert": _litert,
+    "litert_float16": _litert_float16,
+    "litert_dynamic_int8": _litert_smaller,
     "onnx": _onnx,
 }

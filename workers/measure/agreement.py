@@ -66,9 +66,13 @@ def disagreement(expected: NDArray[Any], received: NDArray[Any]) -> float:
     return float(np.abs(a[finite] - b[finite]).max(initial=0.0)) / (scale or 1.0)
 
 
-def _outputs(model: Any, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+def as_given(model: Any, inputs: dict[str, NDArray[Any]]) -> Any:
+    """Inputs in the structure that a model takes them in."""
     values = list(inputs.values())
     structure = getattr(model, "_inputs_struct", None)
-    fed = values[0] if structure is None else keras.tree.pack_sequence_as(structure, values)
-    outputs = keras.tree.flatten(model(fed, training=False))
+    return values[0] if structure is None else keras.tree.pack_sequence_as(structure, values)
+
+
+def _outputs(model: Any, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    outputs = keras.tree.flatten(model(as_given(model, inputs), training=False))
     return [keras.ops.convert_to_numpy(output) for output in outputs]

@@ -5,13 +5,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from app.domain.errors import EngineRefusal
-from app.domain.metrics import LatencyValue, State
-from app.domain.spec import BytesTarget, Export, Latency, LatencyTarget, PruningSpec
+from app.domain.metrics import LatencyValue, MetricValue, State
+from app.domain.spec import (
+    QUANTISED,
+    BytesTarget,
+    Export,
+    Latency,
+    LatencyTarget,
+    PruningSpec,
+)
+from workers.evaluation.exported import ensure_runs
 from workers.exports import formats
-from workers.measure.agreement import ensure_agreement
+from workers.exports.formats import Calibration
+from workers.measure.agreement import as_given, ensure_agreement
+from workers.measure.latency import probe
 from workers.measure.pair import FILE_OF, Files, Pair, figures, time_pair
 from workers.measure.sizes import compressed_bytes
 
@@ -28,6 +39,7 @@ class Figures:
     bytes: dict[str, int] = field(default_factory=dict)
     compressed_bytes: dict[str, int] = field(default_factory=dict)
     latency: list[LatencyValue] = field(default_factory=list)
+    exported: dict[str, dict[str, MetricValue]] = field(default_factory=dict)
 
     def size(self, export: Export, file: Path) -> None:
         """Measure a file."""
@@ -41,6 +53,7 @@ class Figures:
                 "bytes": self.bytes,
                 "compressed_bytes": self.compressed_bytes,
                 "latency": tuple(self.latency),
+                "exported": self.exported,
             }
         )
 
@@ -73,9 +86,18 @@ def timings(spec: PruningSpec) -> tuple[Latency, ...]:
 
 
 def write_both(
-    original: Any, final: Any, spec: PruningSpec, scratch: Path, measured: Measured, note: Note
+    original: Any,
+    final: Any,
+    spec: PruningSpec,
+    scratch: Path,
+    measured: Measured,
+    note: Note,
+    calibration: Calibration | None = None,
 ) -> Files:
-    """Write and size both models in every format that is asked for or timed, and check ONNX files.
+    """Write and size both models in every format that is asked for or timed.
+
+    ONNX files must compute what the model computes, quantised files must run. `calibration` are
+    training samples, for litert_int8.
 
     Raises:
         EngineRefusal: a format that was asked for cannot express the model, or its file computes
@@ -89,8 +111,8 @@ def write_both(
     for export in dict.fromkeys((*ALWAYS, *spec.exports, *timed, *sized)):
         try:
             files[export] = (
-                _written(original, export, scratch / "before", spec.seed),
-                _written(final, export, scratch / "after", spec.seed),
+                _written(original, export, scratch / "before", spec.seed, calibration),
+                _written(final, export, scratch / "after", spec.seed, calibration),
             )
         except EngineRefusal as refusal:
             if export in (*ALWAYS, *spec.exports, *sized):
@@ -109,11 +131,17 @@ def sized(state: State, model: Any, scratch: Path) -> State:
     return mine.complete(state)
 
 
-def _written(model: Any, export: Export, folder: Path, seed: int) -> Path:
+def _written(
+    model: Any, export: Export, folder: Path, seed: int, calibration: Calibration | None = None
+) -> Path:
     folder.mkdir(exist_ok=True)
-    file = formats.write(model, export, folder)
+    file = formats.write(model, export, folder, calibration)
     if export == "onnx":
         ensure_agreement(model, file, seed=seed)
+    if export in QUANTISED:
+        inputs = probe(model, 2, seed)
+        told = keras.tree.flatten(model(as_given(model, inputs), training=False))
+        ensure_runs(file, inputs, [tuple(each.shape) for each in told])
     return file
 
 

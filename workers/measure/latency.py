@@ -91,7 +91,7 @@ def litert_call(file: Path, inputs: Mapping[str, Array], threads: int = 1) -> Ca
 def _interpreter(file: Path, inputs: Mapping[str, Array], threads: int) -> Call:
     interpreter = Interpreter(model_path=str(file), num_threads=threads)
     wanted = interpreter.get_input_details()
-    values = [_match(detail, inputs) for detail in wanted]
+    values = [match(detail, inputs) for detail in wanted]
     for detail, value in zip(wanted, values, strict=True):
         interpreter.resize_tensor_input(detail["index"], value.shape)
     interpreter.allocate_tensors()
@@ -141,7 +141,7 @@ def _session(file: Path, inputs: Mapping[str, Array], threads: int) -> Call:
     return lambda: session.run(outputs, values)
 
 
-def _match(detail: Mapping[str, Any], inputs: Mapping[str, Array]) -> Array:
+def match(detail: Mapping[str, Any], inputs: Mapping[str, Array]) -> Array:
     """The input that a LiteRT tensor stands for: by name, else by shape."""
     if len(inputs) == 1:
         return next(iter(inputs.values()))

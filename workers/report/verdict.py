@@ -205,6 +205,12 @@ def _quality(metrics: Metrics) -> str:
     for name, before in metrics.before.evaluation.items():
         if not name.endswith("loss"):
             said.append(_one_quality(name, before, metrics.after.evaluation[name]))
+    for export, after in metrics.after.exported.items():
+        before_export = metrics.before.exported[export]
+        for name, value in after.items():
+            if not name.endswith("loss"):
+                text = _one_quality(name, before_export[name], value)
+                said.append(f"as {export}, {text}")
     return "On held-out data: " + "; ".join(said) + "." if said else ""
 
 

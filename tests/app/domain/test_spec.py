@@ -199,6 +199,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         },
         "",
     ),
+    "bytes that need data": (
+        prune(target={"kind": "bytes", "export": "litert_int8", "max": 1000}),
+        "prune.target.bytes",
+    ),
+    "ranges without data": (
+        {"model": COMPLETE["model"], "prune": {"target": HALF}, "exports": ["litert_int8"]},
+        "",
+    ),
     "macs of zeros": (
         only_prune(
             granularity="weight",
