@@ -5,7 +5,7 @@ runtime opens where an operation is not supported, and takes captured constants 
 inputs. So the graph is traced and frozen here, and handed to tf2onnx as it is.
 """
 
-import copy
+import gc
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +19,7 @@ import tensorflow as tf
 from onnx import numpy_helper
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tf2onnx import optimizer, tf_loader, tfonnx, utils
+from tf2onnx.graph import Graph
 
 from workers.exports.onnx_layout import adapt
 from workers.names import input_names, output_names
@@ -52,36 +53,54 @@ def write_onnx(model: Any, path: Path) -> None:
 
 def _converted(model: Any) -> Any:
     held = dict(_held_out(model))
-    frozen = convert_variables_to_constants_v2(
-        _traced(model, list(held.values())), lower_control_flow=False, aggressive_inlining=True
-    )
-    inputs = [tensor.name for tensor in frozen.inputs]
-    outputs = [tensor.name for tensor in frozen.outputs]
+    definition, inputs, outputs = _folded(model, held)
     named = dict(zip(inputs, [*input_names(model), *held], strict=True)) | dict(
         zip(outputs, _distinct(output_names(model)), strict=True)
     )
-    definition = frozen.graph.as_graph_def(add_shapes=True)
-    with tf.Graph().as_default():
-        tf.import_graph_def(definition, name="")
-        # Folds constants, batch normalisation among them, and inlines functions.
-        definition = tf_loader.tf_optimize(inputs, outputs, definition)
-    with tf.Graph().as_default() as graph:
-        tf.import_graph_def(definition, name="")
-        converted = tfonnx.process_tf_graph(
-            graph,
-            opset=OPSET,
-            input_names=inputs,
-            output_names=outputs,
-            tensors_to_rename=named,
-            custom_op_handlers={"Erfc": (_erfc, [])},
-            continue_on_error=False,
-        )
-    proto = _optimised(converted).make_model(model.name, graph_name=model.name)
+
+    def translated() -> Any:
+        with tf.Graph().as_default() as graph:
+            tf.import_graph_def(definition, name="")
+            return tfonnx.process_tf_graph(
+                graph,
+                opset=OPSET,
+                input_names=inputs,
+                output_names=outputs,
+                tensors_to_rename=named,
+                custom_op_handlers={"Erfc": (_erfc, [])},
+                continue_on_error=False,
+            )
+
+    with _written_once():
+        try:
+            converted = optimizer.optimize_graph(translated(), catch_errors=False)
+        except Exception:  # noqa: BLE001  whatever a pass trips over, the graph is right without it
+            # Translated anew, as passes change what they are given. By default tf2onnx copies all
+            # weights before each pass instead, to take back one that fails.
+            converted = optimizer.optimize_graph(translated(), catch_errors=True)
+    proto = converted.make_model(model.name, graph_name=model.name)
+    del converted
     _name_batch_axes(proto)
     adapt(proto)
     onnx.checker.check_model(proto)
     _fill_in(proto.graph, held)
     return proto
+
+
+def _folded(model: Any, held: Mapping[str, Any]) -> tuple[Any, list[str], list[str]]:
+    """The graph with its variables as constants, folded with each other; inputs and outputs."""
+    frozen = convert_variables_to_constants_v2(
+        _traced(model, list(held.values())), lower_control_flow=False, aggressive_inlining=True
+    )
+    inputs = [tensor.name for tensor in frozen.inputs]
+    outputs = [tensor.name for tensor in frozen.outputs]
+    definition = frozen.graph.as_graph_def(add_shapes=True)
+    # Functions and graphs refer to each other: without this, all constants are there twice more.
+    del frozen
+    gc.collect()
+    with tf.Graph().as_default():
+        # Folds batch normalisation too, and inlines functions.
+        return tf_loader.tf_optimize(inputs, outputs, definition), inputs, outputs
 
 
 def _held_out(model: Any) -> Iterator[tuple[str, Any]]:
@@ -166,24 +185,23 @@ def _erfc(context: Any, node: Any, name: str, _: list[Any]) -> None:
     )
 
 
-def _optimised(graph: Any) -> Any:
-    """The graph after tf2onnx's passes (transposes that cancel, constants, identities).
-
-    By default tf2onnx copies all weights before each of some 30 passes, to take back one that
-    fails; here once.
-    """
-    spare = copy.deepcopy(graph)
-    try:
-        return optimizer.optimize_graph(graph, catch_errors=False)
-    except Exception:  # noqa: BLE001  whatever a pass trips over, the graph is right without it
-        return optimizer.optimize_graph(spare, catch_errors=True)
-
-
 def _name_batch_axes(proto: Any) -> None:
     for value in (*proto.graph.input, *proto.graph.output):
         axes = value.type.tensor_type.shape.dim
         if axes and not axes[0].HasField("dim_value"):
             axes[0].dim_param = "batch"
+
+
+@contextmanager
+def _written_once() -> Iterator[None]:
+    """tf2onnx writes all weights into its protocol buffers after every one of some 40 passes, where
+    nobody reads them and nothing is ever freed. Before it makes a model it writes them anyway."""
+    before = Graph.update_proto
+    Graph.update_proto = lambda *_: None
+    try:
+        yield
+    finally:
+        Graph.update_proto = before
 
 
 @contextmanager
