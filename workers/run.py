@@ -28,7 +28,7 @@ from workers import engine
 from workers.analysis import analysis, look
 from workers.evaluation.evaluate import evaluate
 from workers.evaluation.exported import evaluate_file
-from workers.evaluation.lost import Lost, lost, right
+from workers.evaluation.lost import Lost, cautious, lost, right
 from workers.loading import completed, load
 from workers.measure.compare import ALWAYS, Measured, sized, time_both, timings, write_both
 from workers.measure.latency import cores
@@ -197,7 +197,10 @@ class Job:
         assert self.objective is not None
         before = right(original, self.data.validation, self.objective)
         trials = list(state.resolved.trials if state.resolved else ())
-        tried = [Tried(trial.keep, trial.value <= target.max_points) for trial in trials]
+        tried = [
+            Tried(trial.keep, cautious(trial.value, trial.interval) <= target.max_points)
+            for trial in trials
+        ]
         best = state if any(each.fits for each in tried) else None
         clock = Budget(target.minutes)
         self._epochs_apart = self.pace.epochs // target.trials
@@ -218,7 +221,7 @@ class Job:
             assert candidate.resolved is not None
             candidate.resolved = candidate.resolved.model_copy(update={"value": found.points})
             trials.append(self._trial(candidate, keep, found))
-            tried.append(Tried(keep, found.points <= target.max_points))
+            tried.append(Tried(keep, found.cautious <= target.max_points))
             best = candidate if tried[-1].fits else best
             self._remember(best or state, trials, best is not None)
         if best is None:
@@ -259,8 +262,8 @@ class Job:
         """The model as it is, where no candidate was good enough."""
         said = (
             f"none of {len(trials)} candidates stayed within {target.max_points:g} points of the "
-            "original on validation samples; more epochs, a teacher (fine_tune.distillation) or a "
-            "larger max_points may help"
+            "original on validation samples, a standard error included; more epochs, more samples, "
+            "a teacher (fine_tune.distillation) or a larger max_points may help"
         )
         state.resolved = Resolved(prune=None, trials=tuple(trials), note=said)
         for step, share in enumerate(engine.shares(self.spec.schedule)):

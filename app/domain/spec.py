@@ -305,7 +305,8 @@ class AccuracyDropTarget(Strict):
     """As small as possible while at most so much accuracy is lost.
 
     Candidates are pruned and trained one after the other, each as the rest of the spec says, and
-    judged on the validation samples. The test samples choose nothing: they give the final figure.
+    judged on the validation samples: the loss and one standard error of it must be within the
+    limit. The test samples choose nothing: they give the final figure.
     """
 
     kind: Literal["accuracy_drop"] = "accuracy_drop"

@@ -22,6 +22,20 @@ class Lost:
     points: float
     interval: tuple[float, float]
 
+    @property
+    def cautious(self) -> float:
+        """One standard error more: what is chosen among several looks better than it is.
+
+        [The one-standard-error rule, Breiman et al., Classification and Regression Trees, 1984,
+        section 3.4.3]
+        """
+        return cautious(self.points, self.interval)
+
+
+def cautious(points: float, interval: tuple[float, float] | None) -> float:
+    """The same of a figure that was stored."""
+    return points if interval is None else points + (interval[1] - points) / Z
+
 
 def right(model: Any, samples: Samples, objective: Objective) -> list[Array]:
     """For each output with classes, which samples it got right: a share in [0, 1], (samples,)."""
