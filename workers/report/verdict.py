@@ -223,7 +223,7 @@ def _one_quality(name: str, before: MetricValue, after: MetricValue) -> str:
     else:
         text = f"{name} {before.value:.4g} → {after.value:.4g}"
     if after.interval is not None and _overlap(before.interval, after.interval):
-        text += f", within the noise of {after.samples:,} samples"
+        text += f", whose 95 % intervals on {after.samples:,} samples overlap"
     return text
 
 

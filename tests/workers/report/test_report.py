@@ -202,7 +202,10 @@ def test_nothing_removed_is_said_first(granularity: str, said: str) -> None:
 
 
 def test_quality_names_noise_and_real_losses() -> None:
-    assert "within the noise" in verdict(figures(1.0, (2, 2, 2), 0.895), spec("channel"))[2]
+    assert (
+        "intervals on 1,000 samples overlap"
+        in verdict(figures(1.0, (2, 2, 2), 0.895), spec("channel"))[2]
+    )
     lost = verdict(figures(1.0, (2, 2, 2), 0.80), spec("channel"))[2]
     assert "(-10.00 points)" in lost
     assert "noise" not in lost
