@@ -30,7 +30,15 @@ from workers.evaluation.evaluate import evaluate
 from workers.evaluation.exported import evaluate_file
 from workers.evaluation.lost import Lost, cautious, lost, right
 from workers.loading import completed, load
-from workers.measure.compare import ALWAYS, Measured, sized, time_both, timings, write_both
+from workers.measure.compare import (
+    ALWAYS,
+    Measured,
+    first_sentence,
+    sized,
+    time_both,
+    timings,
+    write_both,
+)
 from workers.measure.latency import cores
 from workers.measure.pair import Files
 from workers.pace import Pace
@@ -44,7 +52,7 @@ from workers.search.drop import SMALLEST, Budget, Tried, next_share
 from workers.search.measures import as_trained
 from workers.search.resolve import BYTES_TRIALS, Bench, Resolved, is_searched, resolve
 from workers.training.data import Data, load_data
-from workers.training.evidence import collect
+from workers.training.evidence import collect, drawn
 from workers.training.fine_tune import Diverged, FineTuner
 from workers.training.objective import Objective, infer
 from workers.training.state import JobState, restore, save
@@ -85,6 +93,7 @@ class Job:
         self.data: Data | None = None
         self.objective: Objective | None = None
         self._teacher: Teacher | None = None
+        self._last_checkpoint = -1
         self._epochs_before = 0
         """Of earlier candidates, while several are tried."""
         self._epochs_apart = 0
@@ -196,25 +205,29 @@ class Job:
         assert self.data is not None
         assert self.objective is not None
         before = right(original, self.data.validation, self.objective)
-        trials = list(state.resolved.trials if state.resolved else ())
+        resolved = state.resolved or Resolved(prune=None)
+        trials, given_up = list(resolved.trials), list(resolved.given_up)
         tried = [
             Tried(trial.keep, cautious(trial.value, trial.interval) <= target.max_points)
             for trial in trials
         ]
         best = state if any(each.fits for each in tried) else None
-        clock = Budget(target.minutes)
+        tried += [Tried(keep, False) for keep in given_up]
+        clock, refused = Budget(target.minutes), None
         self._epochs_apart = self.pace.epochs // target.trials
-        while len(trials) < target.trials and (clock.allows_another() or not trials):
+        while len(tried) < target.trials and (clock.allows_another() or not tried):
             keep = next_share(tried, SMALLEST[self.spec.prune.measure])
             if keep is None:
                 break
             candidate = self._candidate(state, whole, keep)
-            self._epochs_before = len(trials) * self._epochs_apart
+            self._epochs_before = len(tried) * self._epochs_apart
             try:
                 with clock.one():
                     self._cut_and_train(candidate)
             except (EngineRefusal, Diverged) as refusal:
+                refused = refusal
                 tried.append(Tried(keep, False))
+                given_up.append(keep)
                 self._note(f"A candidate that keeps {keep:.3g} was given up: {refusal.detail}")
                 continue
             found = lost(before, right(candidate.model, self.data.validation, self.objective))
@@ -223,7 +236,9 @@ class Job:
             trials.append(self._trial(candidate, keep, found))
             tried.append(Tried(keep, found.cautious <= target.max_points))
             best = candidate if tried[-1].fits else best
-            self._remember(best or state, trials, best is not None)
+            self._remember(best or state, trials, given_up, best is not None)
+        if best is None and not trials and refused is not None:
+            raise refused
         if best is None:
             return self._nothing(state, trials, target)
         return best
@@ -235,6 +250,7 @@ class Job:
             model=whole,
             progress=engine.begin(whole, prune),
             before=state.before,
+            equality=state.equality,
             resolved=Resolved(prune=prune.model_copy(update={"target": share(keep=keep)})),
         )
 
@@ -251,9 +267,12 @@ class Job:
         self.reporter.happened("trial", figure.model_dump())
         return figure
 
-    def _remember(self, state: JobState, trials: list[TrialFigure], fits: bool) -> None:
+    def _remember(
+        self, state: JobState, trials: list[TrialFigure], given_up: list[float], fits: bool
+    ) -> None:
         resolved = state.resolved if fits and state.resolved else Resolved(prune=None)
-        state.resolved = resolved.model_copy(update={"trials": tuple(trials)})
+        known = {"trials": tuple(trials), "given_up": tuple(given_up)}
+        state.resolved = resolved.model_copy(update=known)
         self._checkpoint(state, asked=True)
 
     def _nothing(
@@ -424,7 +443,9 @@ class Job:
         if not asked and self._checkpoint_cost > CHECKPOINT_SHARE * (now - self._checkpointed):
             return
         state.seconds = dict(self._seconds)
-        done = self._epochs_before + state.epochs_done
+        # Its parent may still be reading the last one, and knows them by this number.
+        done = max(self._epochs_before + state.epochs_done, self._last_checkpoint + 1)
+        self._last_checkpoint = done
         name = f"checkpoint-{done}.zip"
         save(state, self.scratch / name)
         self.reporter.send(Saved(file=name, epoch=done))
@@ -475,7 +496,8 @@ class Job:
         """Training samples that tell the ranges of activations."""
         if self.data is None:
             return None
-        return list(self.data.train.head(CALIBRATED_BY).inputs.values())
+        chosen = drawn(self.data.train, CALIBRATED_BY, self.spec.seed)
+        return list(chosen.inputs.values())
 
     def _evaluate_files(self, files: Files, measured: Measured) -> None:
         """Metrics of quantised files, before and after."""
@@ -486,7 +508,11 @@ class Job:
                 for mine, file in zip(
                     (measured.before, measured.after), files[export], strict=True
                 ):
-                    found = evaluate_file(file, self.data.test, self.objective)
+                    try:
+                        found = evaluate_file(file, self.data.test, self.objective)
+                    except (ValueError, RuntimeError) as error:
+                        self._note(f"No metrics of {export}: {first_sentence(error)}.")
+                        continue
                     mine.exported[export] = found
 
     def _compile(self, model: Any) -> None:

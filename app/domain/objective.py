@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from app.domain.base import Record
 from app.domain.errors import InvalidSpec
 from app.domain.recovery import FineTune, LossName, MetricName
-from app.domain.spec import AccuracyDropTarget, Target
+from app.domain.spec import AccuracyDropTarget, PruningSpec, Target
 
 LOSSES: dict[str, LossName] = {
     "sparse_categorical_crossentropy": "sparse_categorical_crossentropy",
@@ -118,6 +118,12 @@ def check_recovery(spec: FineTune | None, found: Sequence[tuple[LossName, Match]
             "out.",
             field="fine_tune.label_smoothing",
         )
+    if spec.augmentation is not None and any(len(match.shape) > 1 for _, match in found):
+        raise InvalidSpec(
+            "augmentation moves images and leaves targets, and these targets have places of their "
+            f"own (shape {next(m.shape for _, m in found if len(m.shape) > 1)}): leave it out.",
+            field="fine_tune.augmentation",
+        )
     if spec.class_weights is None:
         return
     if len(found) > 1:
@@ -152,6 +158,16 @@ def check_images(spec: FineTune | None, shapes: Sequence[tuple[int | None, ...] 
             "augmentation changes images, one input of (batch, height, width, channels); this "
             f"model takes {found}: leave it out.",
             field="fine_tune.augmentation",
+        )
+
+
+def check_exports(spec: PruningSpec, inputs: int) -> None:
+    """Raises `InvalidSpec` when a format cannot express a model with so many inputs."""
+    if "litert_int8" in spec.exports and inputs > 1:
+        raise InvalidSpec(
+            f"litert_int8 finds ranges of activations for models with one input, and this one has "
+            f"{inputs}: use litert_dynamic_int8.",
+            field="exports",
         )
 
 

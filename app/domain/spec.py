@@ -317,7 +317,8 @@ class AccuracyDropTarget(Strict):
     trials: int = Field(default=8, ge=1, le=100)
     """Candidates that are tried at most."""
     minutes: float | None = Field(default=None, gt=0)
-    """No candidate is begun that would end later than this; the first is tried anyway."""
+    """No candidate is begun that would end later than this; the first is tried anyway. A job that
+    goes on after a crash counts anew."""
 
 
 Target = Annotated[

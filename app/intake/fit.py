@@ -16,6 +16,7 @@ from app.domain.errors import DatasetMismatch
 from app.domain.model import ModelInfo, TensorInfo
 from app.domain.objective import (
     Match,
+    check_exports,
     check_images,
     check_metric,
     check_recovery,
@@ -59,6 +60,7 @@ def check_objective(model: ModelInfo, data: DatasetInfo, spec: PruningSpec) -> N
         InvalidSpec: a loss or metric that cannot be computed.
     """
     steps = adaptation(model, data).targets
+    check_exports(spec, len(model.inputs))
     check_images(spec.fine_tune, [tensor.shape for tensor in model.inputs])
     asked = spec.fine_tune.loss if spec.fine_tune else None
     compiled = model.training.loss if model.training else None

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from app.domain.dataset import DatasetOptions
+from app.domain.errors import EngineRefusal
 from app.domain.job import Order
 from app.domain.metrics import Metrics, Plan
 from app.domain.spec import PruningSpec
@@ -131,6 +132,20 @@ def test_where_nothing_is_good_enough_the_model_stays(files: Path, tmp_path: Pat
     assert metrics.target is not None
     assert metrics.target.achieved == 0.0
     assert len(metrics.target.trials) == 2
+
+
+def test_checkpoints_without_epochs_have_names_of_their_own(files: Path, tmp_path: Path) -> None:
+    pipe = io.StringIO()
+    prune = {"granularity": "channel", "target": drop(50.0, trials=3)}
+    run(order(files, tmp_path, prune, fine_tune=None), Reporter(pipe))
+    saved = [m["file"] for m in told(pipe) if m.get("type") == "saved"]
+    assert len(saved) == len(set(saved)) == 3
+
+
+def test_what_no_candidate_can_be_made_of_is_refused(files: Path, tmp_path: Path) -> None:
+    prune = {"target": drop(5.0), "layers": [{"match": "*", "skip": True}]}
+    with pytest.raises(EngineRefusal, match="can be removed"):
+        run(order(files, tmp_path, prune), Reporter(io.StringIO()))
 
 
 class Killed(BaseException):

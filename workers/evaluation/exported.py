@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from app.domain.errors import EngineRefusal
 from app.domain.metrics import MetricValue
 from workers.evaluation.evaluate import scored
-from workers.measure.latency import match
+from workers.measure.latency import cores, match
 from workers.training.data import Samples
 from workers.training.objective import Objective
 
@@ -19,8 +19,12 @@ BATCH = 64
 
 
 def evaluate_file(file: Path, samples: Samples, objective: Objective) -> dict[str, MetricValue]:
-    """Loss and metrics by name, as `evaluate` has them of the Keras model."""
-    return scored(outputs(file, samples.inputs), samples, objective)
+    """Loss and metrics by name, as `evaluate` has them of the Keras model.
+
+    Raises:
+        ValueError, RuntimeError: LiteRT cannot run the file on these samples.
+    """
+    return scored(outputs(file, samples.inputs, cores()), samples, objective)
 
 
 def outputs(file: Path, inputs: dict[str, Array], threads: int = 1) -> list[Array]:
@@ -50,16 +54,17 @@ def outputs(file: Path, inputs: dict[str, Array], threads: int = 1) -> list[Arra
     return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 
-def ensure_runs(file: Path, inputs: dict[str, Array], shapes: list[tuple[int, ...]]) -> None:
+def ensure_runs(file: Path, inputs: dict[str, Array], expected: list[Array]) -> None:
     """Run a file once, before it is offered.
 
     Args:
         file: as `workers.exports` writes it.
         inputs: by the model's input name.
-        shapes: of the model's outputs for them.
+        expected: the model's outputs for them.
 
     Raises:
-        EngineRefusal: LiteRT cannot run it, or it puts out something else than numbers.
+        EngineRefusal: LiteRT cannot run it, or what it puts out has another shape, or is no number
+            where the model's outputs are.
     """
     try:
         received = outputs(file, inputs)
@@ -69,8 +74,11 @@ def ensure_runs(file: Path, inputs: dict[str, Array], shapes: list[tuple[int, ..
             "format out of exports.",
             field="exports",
         ) from error
-    told = [each.shape for each in received]
-    if told != shapes or not all(np.isfinite(each).all() for each in received):
+    told, shapes = [each.shape for each in received], [each.shape for each in expected]
+    if told != shapes or not all(
+        np.isfinite(mine[np.isfinite(theirs)]).all()
+        for mine, theirs in zip(received, expected, strict=True)
+    ):
         raise EngineRefusal(
             f"{file.name} was written, but on random inputs it puts out shapes {told}, where the "
             f"model has {shapes}, or values that are no numbers. It is not handed out. Leave this "

@@ -142,12 +142,12 @@ def _session(file: Path, inputs: Mapping[str, Array], threads: int) -> Call:
 
 
 def match(detail: Mapping[str, Any], inputs: Mapping[str, Array]) -> Array:
-    """The input that a LiteRT tensor stands for: by name, else by shape."""
+    """The input that a LiteRT tensor (`serving_default_<input>:0`) stands for, else by shape."""
     if len(inputs) == 1:
         return next(iter(inputs.values()))
-    for name, value in inputs.items():
-        if name in detail["name"]:
-            return value
+    named = detail["name"].removeprefix("serving_default_").rpartition(":")[0]
+    if named in inputs:
+        return inputs[named]
     signature = tuple(detail["shape_signature"][1:])
     return next(
         value

@@ -40,6 +40,8 @@ class Resolved(Record):
     measured: bool = True
     """False where a dry run foresaw the value."""
     trials: tuple[TrialFigure, ...] = ()
+    given_up: tuple[float, ...] = ()
+    """Shares whose candidates could not be made."""
     note: str | None = None
 
 

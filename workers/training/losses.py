@@ -35,7 +35,7 @@ class SmoothedClassIndexes(keras.losses.Loss):  # type: ignore[misc]
 def distilled(
     loss: LossName, from_logits: bool, temperature: float, teacher: Any, student: Any
 ) -> Any:
-    """How far a student's outputs are from the teacher's, a scalar: the mean over samples.
+    """How far a student's outputs are from the teacher's, (samples,): the mean over their places.
 
     For classes T²·CE(softmax(t/T), softmax(s/T)) with logits t and s, for probabilities of their
     own T²·BCE alike; for other outputs the mean squared (or absolute) difference.
@@ -48,17 +48,23 @@ def distilled(
         teacher: outputs, (samples, …, outputs).
         student: the same.
     """
+    # Gradients of a logarithm overflow 16 bits.
+    teacher, student = (ops.cast(outputs, "float32") for outputs in (teacher, student))
     if loss in _CLASSES:
         soft = ops.softmax(_logits(teacher, from_logits) / temperature)
         scaled = _logits(student, from_logits) / temperature
         apart = keras.losses.categorical_crossentropy(soft, scaled, from_logits=True)
-        return temperature**2 * ops.mean(apart)
+        return temperature**2 * _per_sample(apart)
     if loss == "binary_crossentropy":
         soft = ops.sigmoid(_odds(teacher, from_logits) / temperature)
         scaled = _odds(student, from_logits) / temperature
         apart = keras.losses.binary_crossentropy(soft, scaled, from_logits=True)
-        return temperature**2 * ops.mean(apart)
-    return ops.mean(keras.losses.get(loss)(teacher, student))
+        return temperature**2 * _per_sample(apart)
+    return _per_sample(keras.losses.get(loss)(teacher, student))
+
+
+def _per_sample(values: Any) -> Any:
+    return ops.mean(ops.reshape(values, (ops.shape(values)[0], -1)), axis=1)
 
 
 def _logits(outputs: Any, from_logits: bool) -> Any:

@@ -12,6 +12,7 @@ from app.domain.model import TrainingInfo
 from app.domain.objective import (
     CLASSIFICATION,
     Match,
+    check_exports,
     check_images,
     check_metric,
     check_recovery,
@@ -136,6 +137,7 @@ def infer(
         metrics = _metrics(loss, training, spec, match)
         found.append(OutputObjective(name, loss, logits, metrics))
         settled.append((loss, match))
+    check_exports(spec, len(model.inputs))
     check_images(spec.fine_tune, [tuple(tensor.shape) for tensor in model.inputs])
     check_recovery(spec.fine_tune, settled)
     check_target(spec.prune.target, [loss for loss, _ in settled])

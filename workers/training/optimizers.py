@@ -46,7 +46,8 @@ def make_optimizer(spec: FineTune, batches: int, epochs: int) -> Any:
 def _rate(spec: FineTune, batches: int, epochs: int) -> Any:
     """A number, or a function of the count of updates."""
     full, schedule = spec.optimizer.learning_rate, spec.learning_rate_schedule
-    warmup = round(schedule.warmup_epochs * batches)
+    # Steps may be shorter than the warm-up; each reaches the full rate.
+    warmup = min(round(schedule.warmup_epochs * batches), epochs * batches)
     if isinstance(schedule, CosineRate):
         decay = max(1, epochs * batches - warmup)
         if not warmup:

@@ -54,6 +54,7 @@ class Taught(keras.Model):  # type: ignore[misc]
         self, student: Any, objective: Objective, spec: FineTune, teacher: Teacher | None
     ) -> None:
         super().__init__(name=student.name)
+        self.output_names = list(getattr(student, "output_names", ()))
         self.student = student
         self.changes = [] if spec.augmentation is None else _changes(spec.augmentation)
         self._objective, self._spec = objective, spec.distillation
@@ -84,19 +85,23 @@ class Taught(keras.Model):  # type: ignore[misc]
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """(1 - weight) of the targets' loss, and weight of the teacher's."""
+        """(1 - weight) of the targets' loss, weight of the teacher's, and all regularisation."""
         targets, teacher = _parts(y)
-        hard = super().compute_loss(x, targets, y_pred, _parts(sample_weight)[0], training)
+        weights = _parts(sample_weight)[0]
+        hard = super().compute_loss(x, targets, y_pred, weights, training)
         if self._spec is None or not training:
             return hard
         if teacher is None and self._teacher is not None:
             teacher = keras.tree.flatten(self._teacher.model(x, training=False))
         pairs = zip(self._objective.outputs, teacher, keras.tree.flatten(y_pred), strict=True)
-        soft = sum(
+        apart = sum(
             distilled(one.loss, one.from_logits, self._spec.temperature, theirs, mine)
             for one, theirs, mine in pairs
         )
-        return (1.0 - self._spec.weight) * hard + self._spec.weight * soft
+        soft = keras.ops.mean(apart if weights is None else apart * weights)
+        # Penalties of weights are in `hard`, and not the teacher's to make smaller.
+        penalties = sum(self.losses) if self.losses else 0.0
+        return (1.0 - self._spec.weight) * (hard - penalties) + self._spec.weight * soft + penalties
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Metrics compare with the targets."""

@@ -5,9 +5,15 @@ from typing import Any
 import pytest
 
 from app.domain.errors import InvalidSpec
-from app.domain.objective import Match, check_images, check_recovery, check_target
+from app.domain.objective import (
+    Match,
+    check_exports,
+    check_images,
+    check_recovery,
+    check_target,
+)
 from app.domain.recovery import FineTune
-from app.domain.spec import AccuracyDropTarget, MacsTarget
+from app.domain.spec import AccuracyDropTarget, MacsTarget, PruningSpec
 
 
 def match(width: int, shape: tuple[int, ...], integer: bool) -> Match:
@@ -66,6 +72,27 @@ def test_only_images_can_be_changed() -> None:
             check_images(spec, shapes)
         assert str(shapes[0]) in info.value.detail
         assert info.value.field == "fine_tune.augmentation"
+
+
+def test_targets_with_places_of_their_own_are_not_left_behind() -> None:
+    mask = ("sparse_categorical_crossentropy", match(3, (32, 32), True))
+    assert refused({"augmentation": {"flip": True}}, mask).field == "fine_tune.augmentation"
+    check({"augmentation": {"flip": True}}, LABELS)
+
+
+def test_int8_is_for_one_input() -> None:
+    spec = PruningSpec.model_validate(
+        {
+            "model": "mdl_1",
+            "dataset": "dts_1",
+            "prune": {"target": {"kind": "macs", "keep": 0.5}},
+            "exports": ["litert_int8"],
+        }
+    )
+    check_exports(spec, 1)
+    with pytest.raises(InvalidSpec, match="this one has 2") as info:
+        check_exports(spec, 2)
+    assert info.value.field == "exports"
 
 
 def test_accuracy_needs_classes() -> None:

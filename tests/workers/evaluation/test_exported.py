@@ -73,6 +73,14 @@ def test_inputs_are_told_by_name_and_outputs_keep_their_order(tmp_path: Path) ->
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_an_input_may_be_called_like_a_part_of_another(tmp_path: Path) -> None:
+    a, more = keras.Input((3,), name="a"), keras.Input((3,), name="a_1")
+    model = keras.Model([a, more], a - 2.0 * more)
+    inputs = {"a": np.full((2, 3), 5.0, np.float32), "a_1": np.ones((2, 3), np.float32)}
+    (received,) = outputs(write(model, "litert", tmp_path), inputs)
+    np.testing.assert_allclose(received, np.full((2, 3), 3.0))
+
+
 def test_more_than_ten_outputs_keep_their_order(tmp_path: Path) -> None:
     i = keras.Input((3,), name="x")
     model = keras.Model(i, [i * float(factor) for factor in range(1, 13)])
@@ -91,10 +99,11 @@ def test_ranges_need_data_and_one_input(classifier: Any, tmp_path: Path) -> None
 def test_a_file_that_does_not_run_is_not_offered(classifier: Any, tmp_path: Path) -> None:
     inputs = {"x": images(2).inputs["x"]}
     file = write(classifier, "litert", tmp_path)
-    ensure_runs(file, inputs, [(2, 4)])
+    ensure_runs(file, inputs, [np.ones((2, 4))])
+    ensure_runs(file, inputs, [np.full((2, 4), np.nan)])
     with pytest.raises(EngineRefusal, match=r"puts out shapes .*\(2, 4\)"):
-        ensure_runs(file, inputs, [(2, 5)])
+        ensure_runs(file, inputs, [np.ones((2, 5))])
     broken = tmp_path / "model_int8.tflite"
     broken.write_bytes(file.read_bytes()[:200])
     with pytest.raises(EngineRefusal, match=r"model_int8\.tflite was written, but LiteRT cannot"):
-        ensure_runs(broken, inputs, [(2, 4)])
+        ensure_runs(broken, inputs, [np.ones((2, 4))])

@@ -16,7 +16,7 @@ from workers.training.losses import SmoothedClassIndexes, distilled
 from workers.training.objective import Objective, OutputObjective
 from workers.training.optimizers import make_optimizer
 from workers.training.state import JobState, restore, save
-from workers.training.teaching import Teacher
+from workers.training.teaching import Teacher, taught_targets, wrapped
 from workers.training.weighting import balanced
 
 
@@ -50,6 +50,8 @@ def test_a_constant_rate_may_warm_up_too() -> None:
     schedule = {"kind": "constant", "warmup_epochs": 1.0}
     found = rates({"optimizer": SGD, "learning_rate_schedule": schedule}, [0, 1, 4, 40])
     np.testing.assert_allclose(found, [0.0, 0.1, 0.4, 0.4], rtol=1e-6)
+    longer = {"kind": "constant", "warmup_epochs": 100.0}
+    assert rates({"optimizer": SGD, "learning_rate_schedule": longer}, [40]) == pytest.approx([0.4])
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam", "rmsprop"])
@@ -97,13 +99,14 @@ def test_distillation_of_classes_by_hand(loss: Any) -> None:
     soft = np.exp([1.0, 0.0]) / np.exp([1.0, 0.0]).sum()
     log_student = np.array([0.0, 1.0]) - np.log(1 + np.e)
     by_hand = 4 * -(soft * log_student).sum()
-    assert float(distilled(loss, True, 2.0, teacher, student)) == pytest.approx(by_hand, rel=1e-5)
+    found = distilled(loss, True, 2.0, teacher, student)
+    np.testing.assert_allclose(found, [by_hand], rtol=1e-5)
 
     def probabilities(logits: Any) -> Any:
         return np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
 
     same = distilled(loss, False, 2.0, probabilities(teacher), probabilities(student))
-    assert float(same) == pytest.approx(by_hand, rel=1e-5)
+    np.testing.assert_allclose(same, [by_hand], rtol=1e-5)
 
 
 def test_distillation_of_two_classes_and_of_values() -> None:
@@ -111,12 +114,39 @@ def test_distillation_of_two_classes_and_of_values() -> None:
     p = 1 / (1 + np.exp(-1))
     by_hand = 4 * -(p * np.log(1 - p) + (1 - p) * np.log(p))
     found = distilled("binary_crossentropy", True, 2.0, teacher, student)
-    assert float(found) == pytest.approx(by_hand, rel=1e-5)
+    np.testing.assert_allclose(found, [by_hand], rtol=1e-5)
     odds = [1 / (1 + np.exp(-each)) for each in (teacher, student)]
-    assert float(distilled("binary_crossentropy", False, 2.0, *odds)) == pytest.approx(
-        by_hand, rel=1e-4
+    found = distilled("binary_crossentropy", False, 2.0, *odds)
+    np.testing.assert_allclose(found, [by_hand], rtol=1e-4)
+    assert np.asarray(distilled("mean_squared_error", False, 2.0, teacher, student)) == [16.0]
+
+
+def test_distillation_is_computed_in_32_bits_for_each_sample() -> None:
+    """Two samples of three steps; 1e-6 is below what 16 bits can divide by."""
+    outputs = np.full((2, 3, 2), 1e-6, np.float16)
+    outputs[..., 0] = 1.0
+    found = distilled("categorical_crossentropy", False, 1.0, outputs, outputs[..., ::-1])
+    assert tuple(found.shape) == (2,)
+    assert keras.backend.standardize_dtype(found.dtype) == "float32"
+    assert np.isfinite(found).all()
+
+
+def test_penalties_of_weights_stay_whole() -> None:
+    """A teacher that is agreed with, and nothing else: what is left is the penalty."""
+    i = keras.Input((2,))
+    dense = keras.layers.Dense(2, kernel_regularizer=keras.regularizers.L2(0.5), name="out")
+    model = keras.Model(i, dense(i))
+    objective = Objective((OutputObjective("out", "mean_squared_error", False, ()),), ())
+    spec = FineTune.model_validate({"distillation": {"weight": 1.0}})
+    trained = wrapped(model, objective, spec, Teacher(model))
+    objective.compile(trained, keras.optimizers.SGD(0.0))
+    samples = Samples({"x": np.ones((4, 2), np.float32)}, (np.zeros((4, 2), np.float32),), 4)
+    targets = taught_targets(samples, spec, Teacher(model))
+    found = trained.train_on_batch(samples.x, targets, return_dict=True)["loss"]
+    assert float(found) == pytest.approx(
+        0.5 * float((np.asarray(dense.kernel) ** 2).sum()), rel=1e-4
     )
-    assert float(distilled("mean_squared_error", False, 2.0, teacher, student)) == 16.0
+    assert trained.output_names == ["out"]
 
 
 @pytest.mark.parametrize(
