@@ -45,6 +45,19 @@ EXAMPLES: dict[str, Any] = {
             "fine_tune": {"epochs": 4},
         },
     },
+    "at most 3 points lost": {
+        "summary": "As small as accuracy allows, taught by the original; also as int8",
+        "value": {
+            "model": "mdl_example",
+            "dataset": "dts_example",
+            "prune": {
+                "scope": "global",
+                "target": {"kind": "accuracy_drop", "max_points": 3, "trials": 4},
+            },
+            "fine_tune": {"epochs": 4, "distillation": {}},
+            "exports": ["keras", "litert", "litert_int8"],
+        },
+    },
     "half the MACs, no data": {
         "summary": "Half the multiply-accumulates, without a data set: accuracy is not measured",
         "value": {
