@@ -61,7 +61,7 @@ def _converted(model: Any) -> Any:
     def translated() -> Any:
         with tf.Graph().as_default() as graph:
             tf.import_graph_def(definition, name="")
-            return tfonnx.process_tf_graph(
+            found = tfonnx.process_tf_graph(
                 graph,
                 opset=OPSET,
                 input_names=inputs,
@@ -70,6 +70,8 @@ def _converted(model: Any) -> Any:
                 custom_op_handlers={"Erfc": (_erfc, [])},
                 continue_on_error=False,
             )
+        _widen_scalars(found)
+        return found
 
     with _written_once():
         try:
@@ -190,6 +192,23 @@ def _name_batch_axes(proto: Any) -> None:
         axes = value.type.tensor_type.shape.dim
         if axes and not axes[0].HasField("dim_value"):
             axes[0].dim_param = "batch"
+
+
+def _widen_scalars(graph: Any) -> None:
+    """Scalars that are added become vectors of one value, in place.
+
+    tf2onnx's pass over transposes takes what is added to a convolution for a bias, looks for its
+    largest axis, and fails where there is none: in every hard swish, whose model then kept all its
+    transposes (108 in MobileNetV3Small).
+    """
+    for node in list(graph.get_nodes()):
+        if node.type != "Add" or not graph.get_shape(node.output[0]):
+            continue
+        for number, source in enumerate(node.inputs):
+            if source is not None and source.is_scalar():
+                value = source.get_tensor_value(as_list=False).reshape(1)
+                wide = graph.make_const(utils.make_name("vector"), value)
+                graph.replace_input(node, node.input[number], wide.output[0], number)
 
 
 @contextmanager

@@ -140,6 +140,21 @@ def test_convolutions_swallow_batch_norm_and_layout(tmp_path: Path) -> None:
     assert {each.domain: each.version for each in proto.opset_import}[""] == OPSET
 
 
+def test_a_hard_gate_stands_in_no_transposes_way(tmp_path: Path) -> None:
+    """A scalar that is added to a convolution is no bias, and tf2onnx stumbled over it."""
+    i = x = keras.Input((8, 8, 3))
+    for _ in range(2):
+        x = layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
+        gate = layers.Conv2D(8, 1, use_bias=False)(x)
+        x = x * (keras.ops.relu6(gate + 3.0) * (1.0 / 6.0))
+    model = randomise(keras.Model(i, layers.GlobalAveragePooling2D()(x)))
+    file = write(model, "onnx", tmp_path)
+    ensure_agreement(model, file, seed=1)
+    kinds = Counter(node.op_type for node in onnx.load(file).graph.node)
+    assert kinds["Transpose"] == 1
+    assert kinds["HardSigmoid"] == 2
+
+
 def test_an_operation_without_counterpart_is_named(tmp_path: Path) -> None:
     i = keras.Input((8,))
     model = keras.Model(i, keras.ops.rfft(i)[0])

@@ -99,3 +99,29 @@ def test_a_scale_and_a_bias_per_channel_become_one_normalisation() -> None:
 )
 def test_other_factors_stay(channels: int, scale: tuple[int, ...], bias: tuple[int, ...]) -> None:
     assert adapted(affine(channels, scale, bias), (2, channels, 5, 6)) == ["Mul", "Add", "Relu"]
+
+
+def hard_sigmoid(high: float = 6.0, factor: float = 1 / 6, low: float = 0.0) -> Any:
+    return model(
+        [
+            helper.make_node("Add", ["x", "shift"], ["moved"], name="add"),
+            helper.make_node("Clip", ["moved", "low", "high"], ["cut"], name="clip"),
+            helper.make_node("Mul", ["cut", "factor"], ["gate"], name="mul"),
+            helper.make_node("Mul", ["x", "gate"], ["y"], name="swish"),
+        ],
+        (2, 4, 5, 3),
+        shift=np.array([3.0]),
+        low=np.array(low),
+        high=np.array(high),
+        factor=np.array(factor),
+    )
+
+
+def test_a_hard_swish_has_one_operation_for_its_gate() -> None:
+    assert adapted(hard_sigmoid(), (2, 4, 5, 3)) == ["HardSigmoid", "Mul"]
+
+
+@pytest.mark.parametrize("other", [{"high": 5.0}, {"factor": 0.5}, {"low": -1.0}])
+def test_other_gates_stay(other: dict[str, float]) -> None:
+    kept = ["Add", "Clip", "Mul", "Mul"]
+    assert adapted(hard_sigmoid(**other), (2, 4, 5, 3)) == kept
