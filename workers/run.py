@@ -28,7 +28,7 @@ from workers import engine
 from workers.analysis import analysis, look
 from workers.evaluation.evaluate import evaluate
 from workers.evaluation.exported import evaluate_file
-from workers.evaluation.lost import Lost, cautious, lost, right
+from workers.evaluation.lost import Lost, lost, right
 from workers.loading import completed, load
 from workers.measure.compare import (
     ALWAYS,
@@ -48,7 +48,7 @@ from workers.report.figures import per_layer, shrink_note
 from workers.report.html import render
 from workers.report.target import target_figure
 from workers.report.verdict import verdict
-from workers.search.drop import SMALLEST, Budget, Tried, next_share
+from workers.search.drop import SMALLEST, Budget, Search
 from workers.search.measures import as_trained
 from workers.search.resolve import BYTES_TRIALS, Bench, Resolved, is_searched, resolve
 from workers.training.data import Data, load_data
@@ -205,43 +205,34 @@ class Job:
         assert self.data is not None
         assert self.objective is not None
         before = right(original, self.data.validation, self.objective)
-        resolved = state.resolved or Resolved(prune=None)
-        trials, given_up = list(resolved.trials), list(resolved.given_up)
-        tried = [
-            Tried(trial.keep, cautious(trial.value, trial.interval) <= target.max_points)
-            for trial in trials
-        ]
-        best = state if any(each.fits for each in tried) else None
-        tried += [Tried(keep, False) for keep in given_up]
+        known = state.resolved or Resolved(prune=None)
+        smallest = SMALLEST[self.spec.prune.measure]
+        search = Search(target, smallest, list(known.trials), list(known.given_up))
+        best = state if any(search.fits(trial) for trial in search.trials) else None
         clock, refused = Budget(target.minutes), None
         self._epochs_apart = self.pace.epochs // target.trials
-        while len(tried) < target.trials and (clock.allows_another() or not tried):
-            keep = next_share(tried, SMALLEST[self.spec.prune.measure])
+        while clock.allows_another() or not search.count:
+            keep = search.next()
             if keep is None:
                 break
             candidate = self._candidate(state, whole, keep)
-            self._epochs_before = len(tried) * self._epochs_apart
+            self._epochs_before = search.count * self._epochs_apart
             try:
                 with clock.one():
                     self._cut_and_train(candidate)
             except (EngineRefusal, Diverged) as refusal:
                 refused = refusal
-                tried.append(Tried(keep, False))
-                given_up.append(keep)
+                search.given_up.append(keep)
                 self._note(f"A candidate that keeps {keep:.3g} was given up: {refusal.detail}")
                 continue
-            found = lost(before, right(candidate.model, self.data.validation, self.objective))
-            assert candidate.resolved is not None
-            candidate.resolved = candidate.resolved.model_copy(update={"value": found.points})
-            trials.append(self._trial(candidate, keep, found))
-            tried.append(Tried(keep, found.cautious <= target.max_points))
-            best = candidate if tried[-1].fits else best
-            self._remember(best or state, trials, given_up, best is not None)
-        if best is None and not trials and refused is not None:
+            after = right(candidate.model, self.data.validation, self.objective)
+            search.trials.append(self._trial(candidate, keep, lost(before, after)))
+            if search.fits(search.trials[-1]):
+                best = candidate
+            self._remember(best or state, search)
+        if best is None and not search.trials and refused is not None:
             raise refused
-        if best is None:
-            return self._nothing(state, trials, target)
-        return best
+        return best or self._nothing(state, search)
 
     def _candidate(self, state: JobState, whole: Any, keep: float) -> JobState:
         prune = self.spec.prune
@@ -255,6 +246,8 @@ class Job:
         )
 
     def _trial(self, candidate: JobState, keep: float, found: Lost) -> TrialFigure:
+        assert candidate.resolved is not None
+        candidate.resolved = candidate.resolved.model_copy(update={"value": found.points})
         counts = engine.count(candidate.model)
         zeros = not self.spec.prune.structured
         figure = TrialFigure(
@@ -267,24 +260,19 @@ class Job:
         self.reporter.happened("trial", figure.model_dump())
         return figure
 
-    def _remember(
-        self, state: JobState, trials: list[TrialFigure], given_up: list[float], fits: bool
-    ) -> None:
-        resolved = state.resolved if fits and state.resolved else Resolved(prune=None)
-        known = {"trials": tuple(trials), "given_up": tuple(given_up)}
-        state.resolved = resolved.model_copy(update=known)
+    def _remember(self, state: JobState, search: Search) -> None:
+        known = {"trials": tuple(search.trials), "given_up": tuple(search.given_up)}
+        state.resolved = (state.resolved or Resolved(prune=None)).model_copy(update=known)
         self._checkpoint(state, asked=True)
 
-    def _nothing(
-        self, state: JobState, trials: list[TrialFigure], target: AccuracyDropTarget
-    ) -> JobState:
+    def _nothing(self, state: JobState, search: Search) -> JobState:
         """The model as it is, where no candidate was good enough."""
         said = (
-            f"none of {len(trials)} candidates stayed within {target.max_points:g} points of the "
-            "original on validation samples, a standard error included; more epochs, more samples, "
-            "a teacher (fine_tune.distillation) or a larger max_points may help"
+            f"none of {len(search.trials)} candidates stayed within {search.target.max_points:g} "
+            "points of the original on validation samples, a standard error included; more epochs, "
+            "more samples, a teacher (fine_tune.distillation) or a larger max_points may help"
         )
-        state.resolved = Resolved(prune=None, trials=tuple(trials), note=said)
+        state.resolved = Resolved(prune=None, trials=tuple(search.trials), note=said)
         for step, share in enumerate(engine.shares(self.spec.schedule)):
             self._prune(state, step, share)
         return state

@@ -103,26 +103,67 @@ def _check_loss(loss: LossName, match: Match) -> None:
         )
 
 
-def check_recovery(spec: FineTune | None, found: Sequence[tuple[LossName, Match]]) -> None:
-    """Hold what concerns classes against the losses and targets of all outputs.
+Settled = Sequence[tuple[LossName, Match]]
+"""Loss and targets of each output."""
+Shapes = Sequence[tuple[int | None, ...] | None]
+"""Of a model's inputs, with the batch axis; None where one is not known."""
+
+
+def check_asked(spec: PruningSpec, shapes: Shapes, found: Settled) -> None:
+    """Hold what a spec asks of training, target and exports against a model and its targets.
+
+    Args:
+        spec: the job's.
+        shapes: of the model's inputs; none where only running the model tells.
+        found: all outputs, or none where not all are known.
 
     Raises:
-        InvalidSpec: there are no classes to smooth or to weigh.
+        InvalidSpec: they do not go together.
     """
-    if spec is None or not found:
+    _check_exports(spec, len(shapes))
+    if spec.fine_tune is not None:
+        _check_images(spec.fine_tune, shapes, found)
+    if found:
+        if spec.fine_tune is not None:
+            _check_classes(spec.fine_tune, found)
+        _check_target(spec.prune.target, [loss for loss, _ in found])
+
+
+def _check_exports(spec: PruningSpec, inputs: int) -> None:
+    if "litert_int8" in spec.exports and inputs > 1:
+        raise InvalidSpec(
+            f"litert_int8 finds ranges of activations for models with one input, and this one has "
+            f"{inputs}: use litert_dynamic_int8.",
+            field="exports",
+        )
+
+
+def _check_images(spec: FineTune, shapes: Shapes, found: Settled) -> None:
+    if spec.augmentation is None:
         return
+    if shapes and None not in shapes and (len(shapes) != 1 or len(shapes[0] or ()) != 4):
+        told = ", ".join(str(shape) for shape in shapes)
+        raise InvalidSpec(
+            "augmentation changes images, one input of (batch, height, width, channels); this "
+            f"model takes {told}: leave it out.",
+            field="fine_tune.augmentation",
+        )
+    for _, match in found:
+        if len(match.shape) > 1:
+            raise InvalidSpec(
+                "augmentation moves images and leaves targets, and these targets have places of "
+                f"their own (shape {match.shape}): leave it out.",
+                field="fine_tune.augmentation",
+            )
+
+
+def _check_classes(spec: FineTune, found: Settled) -> None:
     losses = ", ".join(dict.fromkeys(loss for loss, _ in found))
     if spec.label_smoothing and not any(loss in CLASSIFICATION for loss, _ in found):
         raise InvalidSpec(
             f"label_smoothing spreads labels over classes, and loss {losses} has none: leave it "
             "out.",
             field="fine_tune.label_smoothing",
-        )
-    if spec.augmentation is not None and any(len(match.shape) > 1 for _, match in found):
-        raise InvalidSpec(
-            "augmentation moves images and leaves targets, and these targets have places of their "
-            f"own (shape {next(m.shape for _, m in found if len(m.shape) > 1)}): leave it out.",
-            field="fine_tune.augmentation",
         )
     if spec.class_weights is None:
         return
@@ -143,39 +184,8 @@ def check_recovery(spec: FineTune | None, found: Sequence[tuple[LossName, Match]
         )
 
 
-def check_images(spec: FineTune | None, shapes: Sequence[tuple[int | None, ...] | None]) -> None:
-    """Raises `InvalidSpec` when images are to change and the model takes something else.
-
-    Args:
-        spec: of the training.
-        shapes: of the model's inputs with the batch axis, None where it is not known.
-    """
-    if spec is None or spec.augmentation is None or None in shapes:
-        return
-    if len(shapes) != 1 or len(shapes[0] or ()) != 4:
-        found = ", ".join(str(shape) for shape in shapes)
-        raise InvalidSpec(
-            "augmentation changes images, one input of (batch, height, width, channels); this "
-            f"model takes {found}: leave it out.",
-            field="fine_tune.augmentation",
-        )
-
-
-def check_exports(spec: PruningSpec, inputs: int) -> None:
-    """Raises `InvalidSpec` when a format cannot express a model with so many inputs."""
-    if "litert_int8" in spec.exports and inputs > 1:
-        raise InvalidSpec(
-            f"litert_int8 finds ranges of activations for models with one input, and this one has "
-            f"{inputs}: use litert_dynamic_int8.",
-            field="exports",
-        )
-
-
-def check_target(target: Target | None, losses: Sequence[LossName]) -> None:
-    """Raises `InvalidSpec` when a target is about accuracy and no output has classes."""
-    if not isinstance(target, AccuracyDropTarget) or not losses:
-        return
-    if not any(loss in CLASSIFICATION for loss in losses):
+def _check_target(target: Target | None, losses: Sequence[LossName]) -> None:
+    if isinstance(target, AccuracyDropTarget) and not any(one in CLASSIFICATION for one in losses):
         raise InvalidSpec(
             f"An accuracy_drop target needs an output with classes; the loss is "
             f"{', '.join(dict.fromkeys(losses))}. Use a target such as macs.",

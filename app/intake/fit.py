@@ -14,15 +14,7 @@ from typing import NamedTuple
 from app.domain.dataset import ALL, TEXT, ArrayInfo, DatasetInfo, listed
 from app.domain.errors import DatasetMismatch
 from app.domain.model import ModelInfo, TensorInfo
-from app.domain.objective import (
-    Match,
-    check_exports,
-    check_images,
-    check_metric,
-    check_recovery,
-    check_target,
-    settle,
-)
+from app.domain.objective import Match, check_asked, check_metric, settle
 from app.domain.recovery import LossName
 from app.domain.spec import PruningSpec
 
@@ -60,8 +52,6 @@ def check_objective(model: ModelInfo, data: DatasetInfo, spec: PruningSpec) -> N
         InvalidSpec: a loss or metric that cannot be computed.
     """
     steps = adaptation(model, data).targets
-    check_exports(spec, len(model.inputs))
-    check_images(spec.fine_tune, [tensor.shape for tensor in model.inputs])
     asked = spec.fine_tune.loss if spec.fine_tune else None
     compiled = model.training.loss if model.training else None
     activations = model.output_activations or (None,) * len(steps)
@@ -80,9 +70,8 @@ def check_objective(model: ModelInfo, data: DatasetInfo, spec: PruningSpec) -> N
         found.append((loss, match))
         for metric in spec.evaluate.metrics or ():
             check_metric(metric, loss, match)
-    if len(found) == len(steps):
-        check_recovery(spec.fine_tune, found)
-        check_target(spec.prune.target, [loss for loss, _ in found])
+    shapes = [tensor.shape for tensor in model.inputs]
+    check_asked(spec, shapes, found if len(found) == len(steps) else ())
 
 
 def adaptation(model: ModelInfo, data: DatasetInfo) -> Adaptation:

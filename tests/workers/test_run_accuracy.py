@@ -9,20 +9,15 @@ import keras
 import numpy as np
 import pytest
 
-from app.domain.dataset import DatasetOptions
 from app.domain.errors import EngineRefusal
 from app.domain.job import Order
 from app.domain.metrics import Metrics, Plan
-from app.domain.spec import PruningSpec
-from app.intake.datasets import inspect_dataset
-from app.intake.models import inspect_model
+from tests.workers.orders import make_order
 from workers.protocol import Reporter
 from workers.run import Job, run
 
 SPEC: dict[str, Any] = {
-    "model": "mdl_1",
     "dataset": "dts_1",
-    "evaluate": {"latency": None},
     "fine_tune": {"epochs": 2, "batch_size": 32},
 }
 
@@ -57,22 +52,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def order(
     files: Path, folder: Path, prune: dict[str, Any], kind: str = "prune", **spec: Any
 ) -> Order:
-    for name in ("out", "scratch"):
-        (folder / name).mkdir(exist_ok=True)
-    return Order.model_validate(
-        {
-            "job": "job_1",
-            "kind": kind,
-            "attempt": 1,
-            "spec": PruningSpec.model_validate(SPEC | {"prune": prune} | spec),
-            "model": inspect_model(files / "m.keras", "m.keras"),
-            "model_path": str(files / "m.keras"),
-            "dataset": inspect_dataset(files / "d.npz", "d.npz", DatasetOptions()),
-            "dataset_path": str(files / "d.npz"),
-            "out": str(folder / "out"),
-            "scratch": str(folder / "scratch"),
-        }
-    )
+    asked = SPEC | {"prune": prune} | spec
+    return make_order(files / "m.keras", folder, asked, kind, files / "d.npz")
 
 
 def told(pipe: io.StringIO) -> list[dict[str, Any]]:

@@ -11,9 +11,8 @@ import pytest
 from app.domain.analysis import ModelAnalysis
 from app.domain.job import Order
 from app.domain.metrics import Metrics, Plan
-from app.domain.spec import PruningSpec
-from app.intake.models import inspect_model
 from benchmarks.hub import TINY, backbone
+from tests.workers.orders import make_order
 from workers.analysis import analysis
 from workers.plan import plan
 from workers.protocol import Reporter
@@ -35,26 +34,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def order(files: Path, folder: Path, name: str, kind: str) -> Order:
-    for part in ("out", "scratch"):
-        (folder / part).mkdir()
-    path = files / f"{name}.keras"
-    target = {"kind": "fraction", "remove": 0.5}
-    asked = {"model": "mdl_1", "fine_tune": None, "evaluate": {"latency": None}}
-    return Order.model_validate(
-        {
-            "job": "job_1",
-            "kind": kind,
-            "attempt": 1,
-            "spec": PruningSpec.model_validate(asked | {"prune": {"target": target}}),
-            "model": inspect_model(path, path.name),
-            "model_path": str(path),
-            "dataset": None,
-            "dataset_path": None,
-            "out": str(folder / "out"),
-            "scratch": str(folder / "scratch"),
-            "checkpoint_path": None,
-        }
-    )
+    prune = {"target": {"kind": "fraction", "remove": 0.5}}
+    spec = {"fine_tune": None, "prune": prune}
+    return make_order(files / f"{name}.keras", folder, spec, kind)
 
 
 def test_a_job_cuts_inside_blocks_and_hands_out_stock_layers(files: Path, tmp_path: Path) -> None:

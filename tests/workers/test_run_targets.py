@@ -9,12 +9,10 @@ import keras
 import numpy as np
 import pytest
 
-from app.domain.dataset import DatasetOptions
 from app.domain.job import Order
 from app.domain.metrics import Metrics, Plan
 from app.domain.spec import PruningSpec
-from app.intake.datasets import inspect_dataset
-from app.intake.models import inspect_model
+from tests.workers.orders import make_order
 from workers import engine
 from workers.measure import compare
 from workers.protocol import Reporter
@@ -43,24 +41,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def order(files: Path, folder: Path, spec: dict[str, Any], kind: str = "prune") -> Order:
-    for name in ("out", "scratch"):
-        (folder / name).mkdir()
-    asked = {"model": "mdl_1", "evaluate": {"latency": None}, "fine_tune": None, **spec}
-    data = files / "d.npz" if "dataset" in asked else None
-    return Order.model_validate(
-        {
-            "job": "job_1",
-            "kind": kind,
-            "attempt": 1,
-            "spec": PruningSpec.model_validate(asked),
-            "model": inspect_model(files / "m.keras", "m.keras"),
-            "model_path": str(files / "m.keras"),
-            "dataset": data and inspect_dataset(data, "d.npz", DatasetOptions()),
-            "dataset_path": data and str(data),
-            "out": str(folder / "out"),
-            "scratch": str(folder / "scratch"),
-        }
-    )
+    data = files / "d.npz" if "dataset" in spec else None
+    return make_order(files / "m.keras", folder, {"fine_tune": None, **spec}, kind, data)
 
 
 def job(files: Path, folder: Path, spec: dict[str, Any]) -> tuple[Metrics, list[dict[str, Any]]]:

@@ -38,17 +38,24 @@ def mean_interval(values: Array) -> tuple[float, float]:
 
 def evaluate(model: Any, samples: Samples, objective: Objective) -> dict[str, MetricValue]:
     """Loss and metrics by name; with several outputs, names are `<output>.<metric>`."""
-    # A model may answer by name; flattened, its answers are in the order of its outputs.
-    predicted = keras.tree.flatten(model.predict(samples.x, batch_size=BATCH, verbose=0))
-    return scored(predicted, samples, objective)
+    return scored(predicted(model, samples), samples, objective)
+
+
+def predicted(model: Any, samples: Samples, batch_size: int = BATCH) -> list[Array]:
+    """A model's outputs, one array per output, in the order of its outputs and of the samples."""
+    # A model may answer by name; flattened, its answers are in that order.
+    found: list[Array] = keras.tree.flatten(
+        model.predict(samples.x, batch_size=batch_size, verbose=0)
+    )
+    return found
 
 
 def scored(
-    predicted: Sequence[Array], samples: Samples, objective: Objective
+    outputs: Sequence[Array], samples: Samples, objective: Objective
 ) -> dict[str, MetricValue]:
     """The same for outputs that are known already, one array per output, in the model's order."""
     found: dict[str, MetricValue] = {}
-    for one, truth, values in zip(objective.outputs, samples.targets, predicted, strict=True):
+    for one, truth, values in zip(objective.outputs, samples.targets, outputs, strict=True):
         prefix = "" if len(objective.outputs) == 1 else f"{one.output}."
         found[f"{prefix}loss"] = _loss(one, truth, values)
         for name in one.metrics:

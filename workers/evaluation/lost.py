@@ -4,11 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.evaluation.evaluate import BATCH, Z, hits
+from workers.evaluation.evaluate import Z, hits, predicted
 from workers.training.data import Samples
 from workers.training.objective import Objective
 
@@ -22,27 +21,22 @@ class Lost:
     points: float
     interval: tuple[float, float]
 
-    @property
-    def cautious(self) -> float:
-        """One standard error more: what is chosen among several looks better than it is.
 
-        [The one-standard-error rule, Breiman et al., Classification and Regression Trees, 1984,
-        section 3.4.3]
-        """
-        return cautious(self.points, self.interval)
+def cautious(points: float, interval: tuple[float, float]) -> float:
+    """One standard error more: what is chosen among several looks better than it is.
 
-
-def cautious(points: float, interval: tuple[float, float] | None) -> float:
-    """The same of a figure that was stored."""
-    return points if interval is None else points + (interval[1] - points) / Z
+    [The one-standard-error rule, Breiman et al., Classification and Regression Trees, 1984,
+    section 3.4.3]
+    """
+    return points + (interval[1] - points) / Z
 
 
 def right(model: Any, samples: Samples, objective: Objective) -> list[Array]:
     """For each output with classes, which samples it got right: a share in [0, 1], (samples,)."""
-    predicted = keras.tree.flatten(model.predict(samples.x, batch_size=BATCH, verbose=0))
+    outputs = predicted(model, samples)
     return [
         hits(truth, np.asarray(values), one.from_logits, 1).reshape(samples.count, -1).mean(axis=1)
-        for one, truth, values in zip(objective.outputs, samples.targets, predicted, strict=True)
+        for one, truth, values in zip(objective.outputs, samples.targets, outputs, strict=True)
         if one.classifies
     ]
 

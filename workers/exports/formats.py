@@ -22,8 +22,6 @@ FILE_NAMES: dict[Export, str] = {
     "litert_int8": "model_int8.tflite",
     "onnx": "model.onnx",
 }
-
-
 Calibration = Sequence[Array]
 """Some training samples, an array for each input, samples first."""
 
@@ -42,10 +40,7 @@ def write(model: Any, export: Export, folder: Path, calibration: Calibration | N
     """
     path = folder / FILE_NAMES[export]
     try:
-        if export == "litert_int8":
-            _litert_int8(model, path, calibration)
-        else:
-            WRITERS[export](model, path)
+        WRITERS[export](model, path, calibration)
     except Exception as error:
         raise EngineRefusal(
             f"The model cannot be exported as {export}: {type(error).__name__}: "
@@ -56,11 +51,11 @@ def write(model: Any, export: Export, folder: Path, calibration: Calibration | N
     return path
 
 
-def _keras(model: Any, path: Path) -> None:
+def _keras(model: Any, path: Path, _: Calibration | None) -> None:
     model.save(path)
 
 
-def _h5(model: Any, path: Path) -> None:
+def _h5(model: Any, path: Path, _: Calibration | None) -> None:
     import warnings
 
     with warnings.catch_warnings():
@@ -69,19 +64,16 @@ def _h5(model: Any, path: Path) -> None:
         model.save(path)
 
 
-def _litert(model: Any, path: Path) -> None:
+def _litert(model: Any, path: Path, _: Calibration | None) -> None:
     model.export(str(path), format="litert", verbose=False)
 
 
-def _litert_float16(model: Any, path: Path) -> None:
-    half = {"supported_types": [tf.float16]}
-    _litert_smaller(model, path, target_spec=half)
+def _litert_float16(model: Any, path: Path, _: Calibration | None) -> None:
+    _smaller(model, path, target_spec={"supported_types": [tf.float16]})
 
 
-def _litert_smaller(model: Any, path: Path, **settings: Any) -> None:
-    """With the converter's default optimization: weights of 8 bits, unless told otherwise."""
-    smaller = [tf.lite.Optimize.DEFAULT]
-    model.export(str(path), format="litert", verbose=False, optimizations=smaller, **settings)
+def _litert_dynamic_int8(model: Any, path: Path, _: Calibration | None) -> None:
+    _smaller(model, path)
 
 
 def _litert_int8(model: Any, path: Path, calibration: Calibration | None) -> None:
@@ -92,21 +84,28 @@ def _litert_int8(model: Any, path: Path, calibration: Calibration | None) -> Non
         for sample in calibration[0]:
             yield [sample[None]]
 
-    _litert_smaller(model, path, representative_dataset=samples)
+    _smaller(model, path, representative_dataset=samples)
 
 
-def _onnx(model: Any, path: Path) -> None:
+def _smaller(model: Any, path: Path, **settings: Any) -> None:
+    """With the converter's default optimization: weights of 8 bits, unless told otherwise."""
+    smaller = [tf.lite.Optimize.DEFAULT]
+    model.export(str(path), format="litert", verbose=False, optimizations=smaller, **settings)
+
+
+def _onnx(model: Any, path: Path, _: Calibration | None) -> None:
     # tf2onnx takes a second to import, and most jobs do without it.
     from workers.exports.onnx_file import write_onnx
 
     write_onnx(model, path)
 
 
-WRITERS: dict[Export, Callable[[Any, Path], None]] = {
+WRITERS: dict[Export, Callable[[Any, Path, Calibration | None], None]] = {
     "keras": _keras,
     "h5": _h5,
     "litert": _litert,
     "litert_float16": _litert_float16,
-    "litert_dynamic_int8": _litert_smaller,
+    "litert_dynamic_int8": _litert_dynamic_int8,
+    "litert_int8": _litert_int8,
     "onnx": _onnx,
 }

@@ -52,7 +52,7 @@ def _too_little(granularity: Granularity) -> str:
 
 
 def _untouched(target: TargetFigure | None, granularity: Granularity) -> str:
-    if target is not None and target.kind == "accuracy_drop":
+    if target is not None and target.kind == "accuracy_drop" and target.note:
         return f"NOTHING WAS REMOVED: {target.note}."
     if target is not None and target.kind in SEARCHED and target.met:
         return f"NOTHING WAS REMOVED: the target is met as it is; {target.note}."

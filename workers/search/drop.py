@@ -9,7 +9,11 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from app.domain.metrics import TrialFigure
+from app.domain.spec import AccuracyDropTarget
+from workers.evaluation.lost import cautious
 
 SMALLEST = {"macs": 0.02, "parameters": 0.002}
 """Shares below are not tried; zeros go further than smaller layers."""
@@ -32,6 +36,35 @@ def next_share(tried: Sequence[Tried], smallest: float) -> float | None:
     if good / bad < CLOSE:
         return None
     return math.sqrt(good * bad)
+
+
+@dataclass
+class Search:
+    """What is known of a job's candidates, and which is next."""
+
+    target: AccuracyDropTarget
+    smallest: float
+    trials: list[TrialFigure] = field(default_factory=list)
+    given_up: list[float] = field(default_factory=list)
+    """Shares whose candidates could not be made."""
+
+    def fits(self, trial: TrialFigure) -> bool:
+        """Whether a candidate has lost no more than asked, a standard error included."""
+        assert trial.interval is not None
+        return cautious(trial.value, trial.interval) <= self.target.max_points
+
+    @property
+    def count(self) -> int:
+        """Candidates that were begun."""
+        return len(self.trials) + len(self.given_up)
+
+    def next(self) -> float | None:
+        """The share to try next, None where enough were tried or nothing is left in between."""
+        if self.count >= self.target.trials:
+            return None
+        tried = [Tried(trial.keep, self.fits(trial)) for trial in self.trials]
+        tried += [Tried(keep, False) for keep in self.given_up]
+        return next_share(tried, self.smallest)
 
 
 class Budget:

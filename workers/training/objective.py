@@ -9,16 +9,7 @@ from numpy.typing import NDArray
 
 from app.domain.errors import InvalidSpec
 from app.domain.model import TrainingInfo
-from app.domain.objective import (
-    CLASSIFICATION,
-    Match,
-    check_exports,
-    check_images,
-    check_metric,
-    check_recovery,
-    check_target,
-    settle,
-)
+from app.domain.objective import CLASSIFICATION, Match, check_asked, check_metric, settle
 from app.domain.recovery import LossName, MetricName
 from app.domain.spec import PruningSpec
 from workers.names import output_names
@@ -137,10 +128,7 @@ def infer(
         metrics = _metrics(loss, training, spec, match)
         found.append(OutputObjective(name, loss, logits, metrics))
         settled.append((loss, match))
-    check_exports(spec, len(model.inputs))
-    check_images(spec.fine_tune, [tuple(tensor.shape) for tensor in model.inputs])
-    check_recovery(spec.fine_tune, settled)
-    check_target(spec.prune.target, [loss for loss, _ in settled])
+    check_asked(spec, [tuple(tensor.shape) for tensor in model.inputs], settled)
     return Objective(tuple(found), tuple(notes))
 
 

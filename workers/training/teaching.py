@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from app.domain.recovery import Augmentation, FineTune
+from workers.evaluation.evaluate import predicted
 from workers.training.data import Samples
 from workers.training.losses import distilled
 from workers.training.objective import Objective
@@ -22,8 +23,7 @@ class Teacher:
     def outputs(self, samples: Samples, batch_size: int) -> list[Any]:
         """One array per output of the model, in the samples' order, which are always the same."""
         if self._said is None:
-            said = self.model.predict(samples.x, batch_size=max(batch_size, 256), verbose=0)
-            self._said = keras.tree.flatten(said)
+            self._said = predicted(self.model, samples, max(batch_size, 256))
         return self._said
 
 

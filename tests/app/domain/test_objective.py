@@ -5,15 +5,8 @@ from typing import Any
 import pytest
 
 from app.domain.errors import InvalidSpec
-from app.domain.objective import (
-    Match,
-    check_exports,
-    check_images,
-    check_recovery,
-    check_target,
-)
-from app.domain.recovery import FineTune
-from app.domain.spec import AccuracyDropTarget, MacsTarget, PruningSpec
+from app.domain.objective import Match, check_asked
+from app.domain.spec import PruningSpec
 
 
 def match(width: int, shape: tuple[int, ...], integer: bool) -> Match:
@@ -28,13 +21,25 @@ EACH_STEP = ("sparse_categorical_crossentropy", match(10, (5,), True))
 NUMBER = ("mean_squared_error", match(1, (1,), False))
 
 
-def check(spec: dict[str, Any], *found: Any) -> None:
-    check_recovery(FineTune.model_validate(spec), list(found))
+IMAGES = (None, 28, 28, 1)
 
 
-def refused(spec: dict[str, Any], *found: Any) -> InvalidSpec:
+def asked(**parts: Any) -> PruningSpec:
+    whole = {
+        "model": "mdl_1",
+        "dataset": "dts_1",
+        "prune": {"target": {"kind": "macs", "keep": 0.5}},
+    }
+    return PruningSpec.model_validate(whole | parts)
+
+
+def check(spec: dict[str, Any], *found: Any, shapes: Any = (IMAGES,)) -> None:
+    check_asked(asked(fine_tune=spec), shapes, found)
+
+
+def refused(spec: dict[str, Any], *found: Any, shapes: Any = (IMAGES,)) -> InvalidSpec:
     with pytest.raises(InvalidSpec) as info:
-        check(spec, *found)
+        check(spec, *found, shapes=shapes)
     return info.value
 
 
@@ -63,47 +68,43 @@ def test_smoothing_needs_classes_somewhere() -> None:
 
 
 def test_only_images_can_be_changed() -> None:
-    spec = FineTune.model_validate({"augmentation": {"flip": True}})
-    check_images(spec, [(None, 28, 28, 1)])
-    check_images(spec, [None])
-    check_images(None, [(None, 784)])
+    flipped = {"augmentation": {"flip": True}}
+    check(flipped, LABELS)
+    check(flipped, shapes=[None])
+    check(flipped, shapes=[])
+    check({}, LABELS, shapes=[(None, 784)])
     for shapes in ([(None, 784)], [(None, 8, 8, 3), (None, 8, 8, 3)]):
-        with pytest.raises(InvalidSpec, match="images, one input") as info:
-            check_images(spec, shapes)
-        assert str(shapes[0]) in info.value.detail
-        assert info.value.field == "fine_tune.augmentation"
+        error = refused(flipped, LABELS, shapes=shapes)
+        assert "images, one input" in error.detail
+        assert str(shapes[0]) in error.detail
+        assert error.field == "fine_tune.augmentation"
 
 
 def test_targets_with_places_of_their_own_are_not_left_behind() -> None:
     mask = ("sparse_categorical_crossentropy", match(3, (32, 32), True))
-    assert refused({"augmentation": {"flip": True}}, mask).field == "fine_tune.augmentation"
-    check({"augmentation": {"flip": True}}, LABELS)
+    error = refused({"augmentation": {"flip": True}}, mask)
+    assert error.field == "fine_tune.augmentation"
+    assert "(32, 32)" in error.detail
 
 
 def test_int8_is_for_one_input() -> None:
-    spec = PruningSpec.model_validate(
-        {
-            "model": "mdl_1",
-            "dataset": "dts_1",
-            "prune": {"target": {"kind": "macs", "keep": 0.5}},
-            "exports": ["litert_int8"],
-        }
-    )
-    check_exports(spec, 1)
+    spec = asked(exports=["litert_int8"])
+    check_asked(spec, [IMAGES], ())
     with pytest.raises(InvalidSpec, match="this one has 2") as info:
-        check_exports(spec, 2)
+        check_asked(spec, [IMAGES, IMAGES], ())
     assert info.value.field == "exports"
 
 
 def test_accuracy_needs_classes() -> None:
-    target = AccuracyDropTarget(max_points=1.0)
-    check_target(target, ["sparse_categorical_crossentropy", "mean_squared_error"])
-    check_target(MacsTarget(keep=0.5), ["mean_squared_error"])
+    spec = asked(prune={"target": {"kind": "accuracy_drop", "max_points": 1.0}})
+    check_asked(spec, [IMAGES], [LABELS, NUMBER])
+    check_asked(asked(), [IMAGES], [NUMBER])
     with pytest.raises(InvalidSpec, match="mean_squared_error") as info:
-        check_target(target, ["mean_squared_error"])
+        check_asked(spec, [IMAGES], [NUMBER])
     assert info.value.field == "prune.target"
 
 
 def test_what_is_not_asked_is_not_checked() -> None:
     check({}, NUMBER)
-    check_recovery(None, [NUMBER])  # type: ignore[list-item]
+    check({"label_smoothing": 0.1})
+    check_asked(asked(fine_tune=None), [(None, 784)], [NUMBER])

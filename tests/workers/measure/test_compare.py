@@ -72,7 +72,7 @@ def test_a_file_that_computes_something_else_is_not_handed_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, other = formats.WRITERS["onnx"], tiny()
-    monkeypatch.setitem(formats.WRITERS, "onnx", lambda _, path: write(other, path))
+    monkeypatch.setitem(formats.WRITERS, "onnx", lambda _, path, data: write(other, path, data))
     with pytest.raises(EngineRefusal, match="computes something else"):
         measured(tiny(), spec(["keras", "onnx"], ["keras"]), tmp_path)
 

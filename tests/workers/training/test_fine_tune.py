@@ -9,12 +9,11 @@ import pytest
 
 from app.domain.errors import InternalError
 from app.domain.recovery import FineTune
-from app.domain.spec import Prune
-from workers import engine
+from tests.workers.training.steps import cut_off, half_of
 from workers.training.data import Data, Samples
 from workers.training.fine_tune import Diverged, FineTuner
 from workers.training.objective import Objective, OutputObjective
-from workers.training.state import JobState, restore, save
+from workers.training.state import JobState
 from workers.training.statistics import reestimate_statistics
 
 
@@ -36,16 +35,8 @@ def network(normalised: bool = False) -> Any:
     return keras.Sequential([keras.Input((6,), name="x"), *hidden, keras.layers.Dense(1)])
 
 
-def start(spec: dict[str, Any] | None = None) -> JobState:
-    model = network()
-    prune = Prune.model_validate(
-        {"granularity": "weight", "target": {"kind": "fraction", "remove": 0.5}}
-    )
-    cut = engine.choose(model, prune)
-    reduced = engine.apply(model, cut)
-    state = JobState(model=reduced, progress=cut.progress, step=1)
-    state.masks = engine.masks_by_variable(reduced, cut)
-    return state
+def start() -> JobState:
+    return half_of(network())
 
 
 def tuner(state: JobState, on_epoch: Any = lambda figure: None, **spec: Any) -> FineTuner:
@@ -61,24 +52,11 @@ def tuner(state: JobState, on_epoch: Any = lambda figure: None, **spec: Any) -> 
     )
 
 
-class Killed(Exception):
-    """Stands for kill -9."""
-
-
 def test_resuming_from_a_checkpoint_changes_nothing(tmp_path: Path) -> None:
     whole = start()
     tuner(whole).train(6, final=True)
 
-    cut_off = start()
-
-    def die_in_epoch_4(figure: Any) -> None:
-        save(cut_off, tmp_path / "checkpoint.zip")
-        if figure.epoch == 3:
-            raise Killed
-
-    with pytest.raises(Killed):
-        tuner(cut_off, die_in_epoch_4).train(6, final=True)
-    resumed = restore(tmp_path / "checkpoint.zip", tmp_path)
+    resumed = cut_off(start(), lambda it, tell: tuner(it, tell).train(6, final=True), 3, tmp_path)
     assert (resumed.step, resumed.epoch_in_step, resumed.epochs_done) == (1, 3, 3)
     tuner(resumed).train(6, final=True)
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from app.domain.recovery import FineTune
-from app.domain.spec import Prune
+from tests.workers.training.steps import cut_off, half_of
 from workers import engine
 from workers.training.data import Data, Samples
 from workers.training.fine_tune import FineTuner
 from workers.training.losses import SmoothedClassIndexes, distilled
 from workers.training.objective import Objective, OutputObjective
 from workers.training.optimizers import make_optimizer
-from workers.training.state import JobState, restore, save
+from workers.training.state import JobState
 from workers.training.teaching import Teacher, taught_targets, wrapped
 from workers.training.weighting import balanced
 
@@ -189,17 +189,6 @@ def labelled(count: int, seed: int, wrong: bool = False) -> Samples:
     return Samples({"x": x}, (random.permutation(labels) if wrong else labels,), count)
 
 
-def half_of(model: Any) -> JobState:
-    prune = Prune.model_validate(
-        {"granularity": "weight", "target": {"kind": "fraction", "remove": 0.5}}
-    )
-    cut = engine.choose(model, prune)
-    reduced = engine.apply(model, cut)
-    state = JobState(model=reduced, progress=cut.progress, step=1)
-    state.masks = engine.masks_by_variable(reduced, cut)
-    return state
-
-
 def tuner(
     state: JobState, data: Data, teacher: Any = None, on_epoch: Any = None, **spec: Any
 ) -> FineTuner:
@@ -249,10 +238,6 @@ def test_validation_listens_to_targets_alone(taught: tuple[Any, Data]) -> None:
     assert state.history[-1].logs["val_loss"] == pytest.approx(alone, rel=1e-5)
 
 
-class Killed(Exception):
-    """Stands for kill -9."""
-
-
 def test_a_taught_job_goes_on_exactly_where_it_was(
     taught: tuple[Any, Data], tmp_path: Path
 ) -> None:
@@ -267,16 +252,11 @@ def test_a_taught_job_goes_on_exactly_where_it_was(
     }
     whole = half_of(original)
     tuner(whole, data, teacher, **spec).train(4, final=True)
-    cut_off = half_of(original)
 
-    def die(figure: Any) -> None:
-        save(cut_off, tmp_path / "checkpoint.zip")
-        if figure.epoch == 2:
-            raise Killed
+    def train(state: JobState, tell: Any) -> None:
+        tuner(state, data, teacher, tell, **spec).train(4, final=True)
 
-    with pytest.raises(Killed):
-        tuner(cut_off, data, teacher, die, **spec).train(4, final=True)
-    resumed = restore(tmp_path / "checkpoint.zip", tmp_path)
+    resumed = cut_off(half_of(original), train, 2, tmp_path)
     tuner(resumed, data, teacher, **spec).train(4, final=True)
     for a, b in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -335,16 +315,11 @@ def test_shifts_change_the_images_and_resume_exactly(tmp_path: Path) -> None:
     spec: dict[str, Any] = {"augmentation": {"shift": 0.25}, "distillation": {}}
     whole = half_of(original)
     tuner(whole, data, Teacher(original), **spec).train(3, final=True)
-    cut_off = half_of(original)
 
-    def die(figure: Any) -> None:
-        save(cut_off, tmp_path / "checkpoint.zip")
-        if figure.epoch == 1:
-            raise Killed
+    def train(state: JobState, tell: Any) -> None:
+        tuner(state, data, Teacher(original), tell, **spec).train(3, final=True)
 
-    with pytest.raises(Killed):
-        tuner(cut_off, data, Teacher(original), die, **spec).train(3, final=True)
-    resumed = restore(tmp_path / "checkpoint.zip", tmp_path)
+    resumed = cut_off(half_of(original), train, 1, tmp_path)
     tuner(resumed, data, Teacher(original), **spec).train(3, final=True)
     plain = half_of(original)
     tuner(plain, data, Teacher(original), distillation={}).train(3, final=True)
