@@ -19,6 +19,7 @@ from app.api import (
     jobs,
     models,
     problems,
+    sweeps,
 )
 from app.api.context import Context
 from app.api.limits import BodyLimit
@@ -34,6 +35,7 @@ faster, with figures measured before and after in the same run.
    [digits.keras](/examples/digits.keras), [digits.npz](/examples/digits.npz).
 2. `GET /v1/models/{id}/analysis`: see what could be removed, and why the rest could not.
 3. `POST /v1/specs/validate`: see what a spec would cut. `POST /v1/jobs`: do it.
+   Many at once: `POST /v1/sweeps`.
 4. `GET /v1/jobs/{id}` until `done`, or follow `…/events`; then download from `…/artifacts`.
 
 Errors are `application/problem+json` (RFC 9457): a stable `type`, a sentence, the `field` at
@@ -43,6 +45,7 @@ TAGS = [
     {"name": "models", "description": "Trained Keras models."},
     {"name": "datasets", "description": "Samples to fine-tune with and to measure on."},
     {"name": "jobs", "description": "Pruning jobs, their progress and their files."},
+    {"name": "sweeps", "description": "Many jobs at once, compared side by side."},
     {"name": "service", "description": "What the service can do, and how it is."},
 ]
 
@@ -69,7 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
     )
     problems.install(app)
-    for module in (models, datasets, jobs, events, artifacts, capabilities, health):
+    for module in (models, datasets, jobs, sweeps, events, artifacts, capabilities, health):
         app.include_router(module.router)
     app.mount("/examples", StaticFiles(directory=FILES), name="examples")
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)

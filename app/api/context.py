@@ -12,6 +12,7 @@ from app.domain.base import Text
 from app.services.analyses import Analyses
 from app.services.examples import Examples
 from app.services.jobs import Jobs
+from app.services.sweeps import Sweeps
 from app.services.uploads import Uploads
 from app.settings import Settings
 
@@ -27,6 +28,7 @@ class Context:
     uploads: Uploads
     jobs: Jobs
     analyses: Analyses
+    sweeps: Sweeps
     examples: Examples
 
     @classmethod
@@ -45,6 +47,7 @@ class Context:
             uploads,
             jobs,
             Analyses(jobs),
+            Sweeps(jobs),
             Examples(uploads, jobs),
         )
 

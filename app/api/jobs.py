@@ -103,9 +103,10 @@ def list_jobs(
     dataset: Annotated[
         Text | None, Query(max_length=64, description="Only this data set's.")
     ] = None,
+    sweep: Annotated[Text | None, Query(max_length=64, description="Only this sweep's.")] = None,
 ) -> Page[JobResource]:
     """Newest first."""
-    return page(ctx.jobs.newest(limit + 1, cursor, status, model, dataset), limit)
+    return page(ctx.jobs.newest(limit + 1, cursor, status, model, dataset, sweep), limit)
 
 
 @router.get("/jobs/{job_id}", summary="Look at a job", responses=responses(404))

@@ -4,8 +4,9 @@ from typing import Generic, TypeVar
 
 from app.domain.base import Record
 from app.services.resources import DatasetResource, JobResource, ModelResource
+from app.services.sweeps import SweepResource
 
-Item = TypeVar("Item", ModelResource, DatasetResource, JobResource)
+Item = TypeVar("Item", ModelResource, DatasetResource, JobResource, SweepResource)
 
 
 class Page(Record, Generic[Item]):

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from app.domain import errors
@@ -116,31 +117,48 @@ def field_path(location: tuple[Any, ...], body: Any) -> str:
 
 
 def _validation(error: RequestValidationError) -> SecateurError:
-    findings = []
-    in_body = False
     if isinstance(error.body, bytes):
         return InvalidSpec(
             "The body is not declared as JSON: send it with Content-Type: application/json."
         )
-    found = _without_echoes(error.errors())
+    found = error.errors()
+    in_body = any(finding["loc"][0] == "body" for finding in found)
+    return _invalid(InvalidSpec if in_body else InvalidParameter, found, error.body)
+
+
+def invalid_spec(error: ValidationError, raw: Any, within: str) -> InvalidSpec:
+    """A spec inside a larger body that is not valid.
+
+    Args:
+        error: what the spec's type said.
+        raw: the spec as it came.
+        within: path of the spec in the body.
+    """
+    found = [{**finding, "loc": ("body", *finding["loc"])} for finding in error.errors()]
+    problem = _invalid(InvalidSpec, found, raw)
+    return InvalidSpec(f"{within}: {problem.detail}", field=within, errors=problem.errors)
+
+
+def _invalid(kind: type[SecateurError], said: Sequence[Any], body: Any) -> SecateurError:
+    """All findings of a validation as one problem."""
+    findings = []
+    found = _without_echoes(said)
     total = len(found)
     for finding in found[:FINDINGS]:
         where, *rest = finding["loc"]
-        in_body = in_body or where == "body"
-        path = field_path(tuple(rest), error.body) if where == "body" else ".".join(map(str, rest))
-        said = _said(finding, path)
+        path = field_path(tuple(rest), body) if where == "body" else ".".join(map(str, rest))
+        said_of_it = _said(finding, path)
         context = finding.get("ctx", {})
         if finding["type"] == "json_invalid":
             path = ""
         elif finding["type"] == "wrong":
             path = f"{path}.{context['field']}" if path else str(context["field"])
-        findings.append({"field": path, "detail": said})
+        findings.append({"field": path, "detail": said_of_it})
     first = findings[0]
     more = f" ({total - 1} more under errors)" if 1 < total <= FINDINGS else ""
     if total > FINDINGS:
         more = f" ({total - 1} more, the first {FINDINGS} under errors)"
     at = f"{first['field']}: " if first["field"] else ""
-    kind = InvalidSpec if in_body else InvalidParameter
     return kind(
         f"{at}{first['detail']}.{more}",
         field=first["field"] or None,

@@ -45,7 +45,7 @@ class Jobs:
     # --- submit ----------------------------------------------------------------------------
     def submit(self, spec: PruningSpec, key: str | None = None) -> Answer:
         """Queue a job. Raises `InvalidSpec`, `DatasetMismatch`, `IdempotencyConflict`."""
-        self._check_limit(spec)
+        self.check_limit(spec)
         answer = once(
             self.database,
             "jobs",
@@ -103,7 +103,8 @@ class Jobs:
         session.refresh(row)
         return row
 
-    def _check_limit(self, spec: PruningSpec) -> None:
+    def check_limit(self, spec: PruningSpec) -> None:
+        """Raises `InvalidSpec` where a job asks for more time than the service allows."""
         limit = self.settings.job_time_limit_seconds
         if spec.time_limit_seconds is not None and spec.time_limit_seconds > limit:
             raise InvalidSpec(
@@ -131,7 +132,7 @@ class Jobs:
         return Plan.model_validate(result)
 
     def _begin_plan(self, spec: PruningSpec) -> str:
-        self._check_limit(spec)
+        self.check_limit(spec)
         with self.database.write() as session:
             check_references(session, spec)
             row = self.insert(session, spec, "plan", attempts=2)
@@ -187,6 +188,7 @@ class Jobs:
         status: Status | None = None,
         model: str | None = None,
         dataset: str | None = None,
+        sweep: str | None = None,
     ) -> list[JobResource]:
         """Newest first, from below the cursor."""
         query = select(JobRow).where(JobRow.kind == "prune").order_by(JobRow.id.desc()).limit(limit)
@@ -196,6 +198,7 @@ class Jobs:
             (JobRow.state, status),
             (JobRow.model_id, model),
             (JobRow.dataset_id, dataset),
+            (JobRow.sweep_id, sweep),
         ):
             if value is not None:
                 query = query.where(column == value)

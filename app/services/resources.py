@@ -87,6 +87,8 @@ class JobResource(Record):
     """The figures, once the job has succeeded; the same as the artifact metrics.json."""
     model: str
     dataset: str | None
+    sweep: str | None = None
+    """The sweep that the job belongs to."""
     spec: PruningSpec
     links: dict[str, str]
 
@@ -136,6 +138,7 @@ def job_resource(row: JobRow, queue_position: int | None = None) -> JobResource:
             "metrics": row.result if row.kind == "prune" else None,
             "model": row.model_id,
             "dataset": row.dataset_id,
+            "sweep": row.sweep_id,
             "spec": row.spec,
             "links": {
                 "self": base,

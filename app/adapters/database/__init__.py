@@ -7,6 +7,7 @@ from app.adapters.database.tables import (
     EventRow,
     JobRow,
     ModelRow,
+    SweepRow,
 )
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "EventRow",
     "JobRow",
     "ModelRow",
+    "SweepRow",
     "migrate",
 ]

@@ -71,6 +71,20 @@ class JobRow(Base):
     error: Mapped[dict[str, Any] | None]
     result: Mapped[dict[str, Any] | None]
     last_event: Mapped[int] = mapped_column(default=0)
+    sweep_id: Mapped[str | None] = mapped_column(String(48), index=True)
+    sweep_index: Mapped[int | None]
+    """Place in its sweep, from 0."""
+    varied: Mapped[dict[str, Any] | None]
+    """What sets the job apart in its sweep."""
+
+
+class SweepRow(Base):
+    """A sweep; its jobs name it."""
+
+    __tablename__ = "sweeps"
+    id: Mapped[str] = mapped_column(String(48), primary_key=True)
+    created_at: Mapped[float]
+    spec: Mapped[dict[str, Any]]
 
 
 class EventRow(Base):

@@ -9,13 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, func, inspect, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError
 
-from app.adapters.database import Database, ModelRow, migrate
+from app.adapters.database import Database, EventRow, JobRow, ModelRow, migrate
+from app.adapters.database.engine import MIGRATIONS
 from app.adapters.database.tables import Base, IdempotencyRow
 from app.domain.errors import Unavailable
 from tests.servers import free_port
@@ -166,4 +169,31 @@ def test_an_absent_database_is_unavailable(url: str) -> None:
     database = Database(url.format(port=free_port()))
     with pytest.raises(Unavailable):
         database.ping()
+    database.close()
+
+
+def test_jobs_outlive_the_migration_to_sweeps(fresh_url: str) -> None:
+    if fresh_url.startswith("sqlite:///"):
+        Path(fresh_url.removeprefix("sqlite:///")).parent.mkdir(parents=True)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["url"] = fresh_url
+    command.upgrade(config, "0001")
+    engine = create_engine(fresh_url)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO jobs (id, kind, state, created_at, updated_at, spec, model_id, fence, "
+                "attempts_allowed, cancel_requested, time_limit_seconds, seconds_used, last_event) "
+                "VALUES ('job_1', 'prune', 'queued', 1, 1, '{}', 'mdl_1', 0, 3, false, 60, 0, 1)"
+            )
+        )
+        connection.execute(text("INSERT INTO events VALUES ('job_1', 1, 1, 'queued', '{}')"))
+    engine.dispose()
+    migrate(fresh_url)
+    database = Database(fresh_url)
+    with database.read() as session:
+        job = session.get_one(JobRow, "job_1")
+        assert (job.state, job.sweep_id, job.varied) == ("queued", None, None)
+        assert session.get_one(EventRow, ("job_1", 1)).kind == "queued"
     database.close()

@@ -11,7 +11,7 @@ from app.domain.errors import InternalError
 from app.domain.recovery import FineTune
 from tests.workers.training.steps import cut_off, half_of
 from workers.training.data import Data, Samples
-from workers.training.fine_tune import Diverged, FineTuner
+from workers.training.fine_tune import Diverged, FineTuner, batches_per_call
 from workers.training.objective import Objective, OutputObjective
 from workers.training.state import JobState
 from workers.training.statistics import reestimate_statistics
@@ -123,3 +123,27 @@ def test_statistics_are_plain_averages_of_the_training_batches() -> None:
     np.testing.assert_allclose(layer.moving_mean, np.mean(features, axis=0), atol=0.15)
     assert layer.momentum == 0.99
     assert reestimate_statistics(network(), DATA.train, 64, seed=0) == 0
+
+
+# --- batches per call --------------------------------------------------------------------------
+def test_batches_trained_together_give_what_single_ones_give(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+    for together in (1, 3, 32):
+        monkeypatch.setattr("workers.training.fine_tune.MOST_BATCHES", together)
+        state = start()
+        # Nine batches, the last of them smaller: 3 and 32 divide neither samples nor batches.
+        tuner(state, batch_size=30).train(2, final=False)
+        found.append((state.model.get_weights(), [one.logs for one in state.history]))
+    for weights, logs in found[1:]:
+        for one, other in zip(found[0][0], weights, strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+        assert logs[-1]["loss"] == pytest.approx(found[0][1][-1]["loss"], rel=1e-5)
+
+
+def test_large_networks_come_back_after_each_batch() -> None:
+    assert batches_per_call(macs=300_000_000, batch_size=128, batches=400) == 1
+    assert batches_per_call(macs=266_000, batch_size=128, batches=400) == 32
+    assert batches_per_call(macs=266_000, batch_size=128, batches=5) == 5
+    assert batches_per_call(macs=0, batch_size=1, batches=1) == 1

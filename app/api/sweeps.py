@@ -1,0 +1,149 @@
+"""/v1/sweeps"""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Path, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import ValidationError
+
+from app.api.context import Ctx, Cursor, IdempotencyKey, Limit
+from app.api.forms import created
+from app.api.paging import Page, page
+from app.api.problems import invalid_spec, responses
+from app.domain.base import Text
+from app.domain.errors import InvalidSpec
+from app.domain.spec import PruningSpec
+from app.domain.sweep import Member, SweepSpec, members
+from app.services.sweeps import SweepResource
+
+router = APIRouter(prefix="/v1", tags=["sweeps"], responses=responses(422, 503))
+
+SweepId = Annotated[Text, Path(max_length=64)]
+EXAMPLES: dict[str, Any] = {
+    "weights against units": {
+        "summary": "Single weights against whole units, at five shares, without training",
+        "value": {
+            "base": {
+                "model": "mdl_example",
+                "dataset": "dts_example",
+                "prune": {"target": {"kind": "fraction"}},
+                "fine_tune": None,
+                "evaluate": {"latency": None},
+            },
+            "grid": {
+                "prune.granularity": ["weight", "unit"],
+                "prune.target.remove": [0.1, 0.3, 0.5, 0.7, 0.9],
+            },
+        },
+    },
+    "against chance": {
+        "summary": "Three criteria and, as the control, units chosen at random",
+        "value": {
+            "base": {
+                "model": "mdl_example",
+                "dataset": "dts_example",
+                "prune": {"target": {"kind": "macs", "keep": 0.3}},
+                "fine_tune": {"epochs": 2},
+            },
+            "grid": {"prune.criterion": ["magnitude", "taylor", "activation", "random"]},
+        },
+    },
+}
+
+
+@router.post(
+    "/sweeps",
+    status_code=202,
+    response_model=SweepResource,
+    summary="Try many specs",
+    responses=responses(409, 413),
+)
+def submit_sweep(
+    ctx: Ctx,
+    sweep: Annotated[SweepSpec, Body(openapi_examples=EXAMPLES)],
+    key: IdempotencyKey = None,
+) -> JSONResponse:
+    """Queue a job for each spec of a list, or for each combination of a grid, or none at all.
+
+    All workers take from them. Look at the sweep for one comparison of them all.
+    """
+    specs = _read(sweep)
+    for model, dataset in {(spec.model, spec.dataset) for _, spec in specs}:
+        ctx.examples.ensure(model)
+        ctx.examples.ensure(dataset or "")
+    return created(ctx.sweeps.submit(sweep, specs, key))
+
+
+def _read(sweep: SweepSpec) -> list[tuple[Member, PruningSpec]]:
+    found = []
+    try:
+        for member in members(sweep):
+            try:
+                found.append((member, PruningSpec.model_validate(member.spec)))
+            except ValidationError as error:
+                raise invalid_spec(error, member.spec, member.at) from error
+    except ValueError as error:
+        raise InvalidSpec(
+            f"A path of the grid leads through {error.args[0]!r}, which has no fields inside: name "
+            "fields as in the spec, such as prune.target.remove, and give lists whole.",
+            field="grid",
+        ) from error
+    return found
+
+
+@router.get("/sweeps", summary="List sweeps")
+def list_sweeps(ctx: Ctx, limit: Limit = 10, cursor: Cursor = None) -> Page[SweepResource]:
+    """Newest first."""
+    return page(ctx.sweeps.newest(limit + 1, cursor), limit)
+
+
+@router.get("/sweeps/{sweep_id}", summary="Look at a sweep", responses=responses(404))
+def get_sweep(ctx: Ctx, sweep_id: SweepId) -> SweepResource:
+    """Its jobs side by side: what sets each apart, its figures, and which nothing else beats."""
+    return ctx.sweeps.get(sweep_id)
+
+
+@router.get(
+    "/sweeps/{sweep_id}/table.csv",
+    summary="Download the comparison",
+    response_class=PlainTextResponse,
+    responses=responses(404)
+    | {200: {"description": "CSV.", "content": {"text/csv": {"schema": {"type": "string"}}}}},
+)
+def get_table(ctx: Ctx, sweep_id: SweepId) -> Response:
+    """A line for each job: what sets it apart, sizes, metrics with their intervals, speed-ups."""
+    return Response(ctx.sweeps.table(sweep_id), media_type="text/csv; charset=utf-8")
+
+
+@router.post(
+    "/sweeps/{sweep_id}/cancel",
+    status_code=202,
+    summary="Cancel a sweep",
+    responses=responses(404, 413),
+)
+def cancel_sweep(ctx: Ctx, sweep_id: SweepId) -> SweepResource:
+    """Stops all of its jobs that have not ended; the others keep their results."""
+    return ctx.sweeps.cancel(sweep_id)
+
+
+@router.post(
+    "/sweeps/{sweep_id}/retry",
+    status_code=202,
+    summary="Run what failed again",
+    responses=responses(404, 409, 413),
+)
+def retry_sweep(ctx: Ctx, sweep_id: SweepId) -> SweepResource:
+    """Queues its failed and cancelled jobs again, which go on from their checkpoints."""
+    return ctx.sweeps.retry(sweep_id)
+
+
+@router.delete(
+    "/sweeps/{sweep_id}",
+    status_code=204,
+    summary="Delete a sweep",
+    responses=responses(404, 409),
+)
+def delete_sweep(ctx: Ctx, sweep_id: SweepId) -> Response:
+    """The sweep, its jobs, and their events and files. Cancel it first while jobs go on."""
+    ctx.sweeps.delete(sweep_id)
+    return Response(status_code=204)
