@@ -14,7 +14,7 @@ import numpy as np
 from app.domain.errors import InternalError, JobError
 from app.domain.metrics import EpochFigure
 from app.domain.recovery import FineTune
-from workers.engine import constrain, unconstrain
+from workers.engine import constrain, count, unconstrain
 from workers.engine.graph import variable_keys
 from workers.training.data import Data
 from workers.training.objective import Objective
@@ -23,6 +23,10 @@ from workers.training.state import JobState
 from workers.training.statistics import reestimate_statistics
 from workers.training.teaching import Teacher, taught_targets, wrapped
 from workers.training.weighting import balanced
+
+MOST_BATCHES = 32
+MACS_PER_CALL = 8e9
+"""Forward; about half a second of training on two cores, so that progress is told that often."""
 
 OnBatch = Callable[[int, float, dict[str, float]], None]
 """Told after a batch: epoch of the step, share of the epoch, metrics so far."""
@@ -92,7 +96,8 @@ class FineTuner:
         batches = -(-self.data.train.count // self.spec.batch_size)
         optimizer = make_optimizer(self.spec, batches, epochs)
         trained = wrapped(model, self.objective, self.spec, self.teacher)
-        self.objective.compile(trained, optimizer, self.spec.label_smoothing)
+        together = batches_per_call(count(model).macs, self.spec.batch_size, batches)
+        self.objective.compile(trained, optimizer, self.spec.label_smoothing, together)
         optimizer.build(model.trainable_variables)
         if state.optimizer is not None:
             _assign(optimizer.variables, state.optimizer)
@@ -184,6 +189,20 @@ class FineTuner:
             value = keras.ops.convert_to_numpy(keys[key])
             if np.any(value[~mask]):
                 raise InternalError(f"A pruned weight of {key} is not zero after fine-tuning.")
+
+
+def batches_per_call(macs: int, batch_size: int, batches: int) -> int:
+    """How many batches to train before coming back to Python, which takes longer than a small one.
+
+    What is computed stays the same: order, batches and updates.
+
+    Args:
+        macs: of one sample, forward.
+        batch_size: samples.
+        batches: of an epoch.
+    """
+    affordable = int(MACS_PER_CALL / max(1, macs * batch_size))
+    return max(1, min(MOST_BATCHES, batches, affordable))
 
 
 def _seed_layers(model: Any, seeds: np.random.SeedSequence) -> None:

@@ -69,13 +69,16 @@ class Objective:
             one.loss + (" from logits" if one.from_logits else "") for one in self.outputs
         )
 
-    def compile(self, model: Any, optimizer: Any, smoothing: float = 0.0) -> None:
+    def compile(
+        self, model: Any, optimizer: Any, smoothing: float = 0.0, batches_per_call: int = 1
+    ) -> None:
         """Compile for training. XLA is off: it doubles the time of small convolutions on CPUs.
 
         Args:
             model: its outputs are in this objective's order.
             optimizer: a Keras optimizer.
             smoothing: of labels, where an output has classes.
+            batches_per_call: batches that TensorFlow trains before it comes back to Python.
         """
         losses = [one.keras_loss(smoothing) for one in self.outputs]
         metrics = [
@@ -87,6 +90,7 @@ class Objective:
             loss=losses[0] if single else losses,
             metrics=metrics[0] if single else metrics,
             jit_compile=False,
+            steps_per_execution=batches_per_call,
         )
 
 
