@@ -1,6 +1,6 @@
 """/v1/sweeps"""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Path, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -113,6 +113,39 @@ def get_sweep(ctx: Ctx, sweep_id: SweepId) -> SweepResource:
 def get_table(ctx: Ctx, sweep_id: SweepId) -> Response:
     """A line for each job: what sets it apart, sizes, metrics with their intervals, speed-ups."""
     return Response(ctx.sweeps.table(sweep_id), media_type="text/csv; charset=utf-8")
+
+
+PLOT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The picture.",
+        "content": {f"image/{kind}": {"schema": {"type": "string"}} for kind in ("svg+xml", "png")},
+    }
+}
+
+
+@router.get(
+    "/sweeps/{sweep_id}/plot.{kind}",
+    summary="Look at the comparison",
+    response_class=Response,
+    responses=responses(404) | PLOT,
+)
+def get_plot(
+    ctx: Ctx,
+    sweep_id: SweepId,
+    kind: Literal["svg", "png"],
+    theme: Literal["light", "dark"] = "light",
+) -> Response:
+    """The metric over what was varied, with 95 % confidence intervals, and the Pareto front."""
+    from app.plots.comparison import Compared, draw  # Half a second, which most processes save.
+
+    sweep = ctx.sweeps.get(sweep_id)
+    models = [
+        Compared(varied=job.varied, after=job.after, pareto=job.pareto)
+        for job in sweep.jobs
+        if job.after is not None
+    ]
+    picture = draw(models, sweep.before, title=sweep.name or "", kind=kind, theme=theme)
+    return Response(picture, media_type="image/svg+xml" if kind == "svg" else "image/png")
 
 
 @router.post(

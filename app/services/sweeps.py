@@ -225,7 +225,7 @@ def _resource(sweep: SweepRow, rows: Sequence[Row[Any]]) -> SweepResource:
         share=sum(job.share for job in jobs) / len(jobs) if jobs else 1.0,
         before=next((State.model_validate(row.before) for row in rows if row.before), None),
         jobs=jobs,
-        links={"self": base, "table": f"{base}/table.csv"},
+        links={"self": base, "table": f"{base}/table.csv", "plot": f"{base}/plot.svg"},
     )
 
 

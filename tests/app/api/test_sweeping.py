@@ -31,6 +31,11 @@ def test_a_sweep_from_submit_to_delete(any_api: Api) -> None:
     assert table.headers["content-type"].startswith("text/csv")
     assert len(table.text.splitlines()) == 3
 
+    for kind, media_type in (("svg", "image/svg+xml"), ("png", "image/png")):
+        picture = api.get(f"{url}/plot.{kind}", params={"theme": "dark"})
+        assert (picture.status_code, picture.headers["content-type"]) == (200, media_type)
+    check_problem(api.get(f"{url}/plot.gif"))
+
     check_problem(api.delete(url))
     assert api.post(f"{url}/cancel").json()["done"]
     assert api.post(f"{url}/retry").json()["counts"] == {"queued": 2}

@@ -1,0 +1,75 @@
+"""How all pictures look, and how they become files."""
+
+import io
+import threading
+from typing import Any, Literal, NamedTuple
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+Format = Literal["svg", "png"]
+Theme = Literal["light", "dark"]
+
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")
+"""Told apart by people with any colour vision, on white and on black. [Okabe & Ito 2008]"""
+MARKERS = "osD^vPX"
+
+mpl.rcParams["svg.fonttype"] = "none"  # Text stays text: it can be searched and read out.
+mpl.rcParams["text.parse_math"] = False  # Names that users give may hold a $.
+mpl.rcParams["svg.hashsalt"] = "secateur"  # The same figures give the same file.
+_WRITING = threading.Lock()
+"""matplotlib's caches of fonts and text are not made for threads."""
+
+
+class Colours(NamedTuple):
+    """Of a theme."""
+
+    paper: str
+    ink: str
+    quiet: str
+
+
+COLOURS: dict[Theme, Colours] = {
+    "light": Colours("#ffffff", "#1b1f24", "#c9ced6"),
+    "dark": Colours("#14181d", "#e6e9ee", "#4a525e"),
+}
+
+
+def panels(count: int, theme: Theme) -> tuple[Figure, list[Axes]]:
+    """A figure with this many panels side by side."""
+    colours = COLOURS[theme]
+    figure = Figure(figsize=(6.4 * count, 4.4), layout="constrained", facecolor=colours.paper)
+    axes = [figure.add_subplot(1, count, place + 1) for place in range(count)]
+    for each in axes:
+        each.set_facecolor(colours.paper)
+        each.grid(color=colours.quiet, linewidth=0.5, alpha=0.6)
+        each.tick_params(colors=colours.ink, which="both")
+        for name, spine in each.spines.items():
+            spine.set_color(colours.quiet)
+            spine.set_visible(name in ("left", "bottom"))
+    return figure, axes
+
+
+def label(axes: Axes, title: str, x: str, y: str, theme: Theme) -> None:
+    """Words around a panel."""
+    ink = COLOURS[theme].ink
+    axes.set_title(title, color=ink, loc="left", fontsize=11, fontweight="bold")
+    axes.set_xlabel(x, color=ink)
+    axes.set_ylabel(y, color=ink)
+
+
+def legend(axes: Axes, theme: Theme) -> None:
+    """Names of what is drawn, where there is something to name."""
+    handles, _ = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(frameon=False, fontsize=8, labelcolor=COLOURS[theme].ink)
+
+
+def written(figure: Figure, kind: Format) -> bytes:
+    """A figure as a file's bytes; the same figure gives the same bytes."""
+    file = io.BytesIO()
+    metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
+    with _WRITING:
+        figure.savefig(file, format=kind, dpi=144, metadata=metadata)
+    return file.getvalue()
