@@ -135,14 +135,12 @@ def get_plot(
     kind: Literal["svg", "png"],
     theme: Literal["light", "dark"] = "light",
 ) -> Response:
-    """The metric over what was varied, with 95 % confidence intervals, and the Pareto front."""
+    """The metric over what was varied, with 95 % confidence intervals, and Pareto fronts."""
     from app.plots.comparison import Compared, draw  # Half a second, which most processes save.
 
     sweep = ctx.sweeps.get(sweep_id)
     models = [
-        Compared(varied=job.varied, after=job.after, pareto=job.pareto)
-        for job in sweep.jobs
-        if job.after is not None
+        Compared(varied=job.varied, after=job.after) for job in sweep.jobs if job.after is not None
     ]
     picture = draw(models, sweep.before, title=sweep.name or "", kind=kind, theme=theme)
     return Response(picture, media_type="image/svg+xml" if kind == "svg" else "image/png")

@@ -1,10 +1,11 @@
 """Which of several models nothing else beats. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from app.domain.base import Record
 
-LOWER_IS_BETTER = frozenset({"mean_squared_error", "mean_absolute_error"})
+LOSS = "loss"
+LOWER_IS_BETTER = frozenset({LOSS, "mean_squared_error", "mean_absolute_error"})
 
 
 class Point(Record):
@@ -14,6 +15,11 @@ class Point(Record):
     metric: str = ""
     value: float | None = None
     """None where the metric was not measured, or is no number."""
+
+
+def by_interest(metrics: Iterable[str]) -> list[str]:
+    """Names of metrics, the one that models are compared by first; the loss comes last."""
+    return sorted(metrics, key=lambda name: name == LOSS)
 
 
 def on_front(points: Sequence[Point | None]) -> list[bool]:

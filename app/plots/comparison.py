@@ -1,14 +1,15 @@
-"""A sweep as a picture: its metric over what was varied, and its Pareto front."""
+"""A sweep as a picture: its metric over what was varied, and over what is left of each size."""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from app.domain.base import Record
 from app.domain.metrics import MetricValue, State
+from app.domain.pareto import Point, by_interest, on_front
 from app.plots.canvas import (
     COLOURS,
     MARKERS,
@@ -25,12 +26,15 @@ MOST_SERIES = 14
 """More lines than this cannot be told apart, and are not named."""
 
 
+WORTH_A_PANEL = 1.02
+"""Ratio of the largest to the smallest."""
+
+
 class Compared(Record):
     """One model of a comparison."""
 
     varied: dict[str, Any]
     after: State
-    pareto: bool
 
 
 def draw(
@@ -50,9 +54,9 @@ def draw(
         kind: of file.
         theme: colours.
     """
-    over = _axis(models)
-    name = _metric(models)
-    figure, axes = panels(2 if over and name else 1, theme)
+    over, name = _axis(models), _metric(models)
+    fronts = _fronts(models) if name else []
+    figure, axes = panels(max(1, len(fronts) + bool(over and name)), theme)
     if title:
         figure.suptitle(title, color=COLOURS[theme].ink, fontsize=12)
     if not models:
@@ -64,15 +68,19 @@ def draw(
             color=COLOURS[theme].ink,
             transform=axes[0].transAxes,
         )
-    if over and name:
-        _curves(axes[0], models, before, over, name, theme)
-    _front(axes[-1], models, before, name, theme)
+    elif name is None:
+        _sizes(axes[0], models, before, theme)
+    else:
+        if over:
+            _curves(axes[0], models, before, over, name, theme)
+        for panel, size in zip(axes[-len(fronts) :], fronts, strict=True):
+            _front(panel, models, before, size, name, theme)
     return written(figure, kind)
 
 
 def _metric(models: Sequence[Compared]) -> str | None:
     """The first metric that all models have."""
-    for name in models[0].after.evaluation if models else ():
+    for name in by_interest(models[0].after.evaluation) if models else ():
         if all(_value(model.after, name) is not None for model in models):
             return name
     return None
@@ -154,49 +162,70 @@ def _original(axes: Axes, before: State | None, name: str, theme: Theme) -> None
         axes.axhline(value, color=COLOURS[theme].ink, linewidth=1, linestyle="--", label="original")
 
 
+def _fronts(models: Sequence[Compared]) -> list[tuple[str, str]]:
+    """The sizes that are worth a panel: both where zeros make parameters and MACs differ."""
+    both = [("nonzero_parameters", "parameters that are not zero"), ("macs", "MACs")]
+    worth = [each for each in both if _spread(models, each[0]) > WORTH_A_PANEL]
+    return worth or both[:1]
+
+
 def _front(
     axes: Axes,
     models: Sequence[Compared],
     before: State | None,
-    name: str | None,
+    size: tuple[str, str],
+    name: str,
     theme: Theme,
 ) -> None:
-    """The metric over what is left; without a metric MACs over parameters."""
-    whole = before or (models[0].after if models else None)
-    # Zeros cost no parameters, and MACs all the same: what differs more is what is compared.
-    field, words = max(
-        (("nonzero_parameters", "parameters that are not zero"), ("macs", "MACs")),
-        key=lambda each: _spread(models, each[0]),
+    """The metric over what is left of one size, and the front of these two."""
+    field, words = size
+    whole = before or models[0].after
+    at = [(_share(each.after, whole, field), _value(each.after, name) or 0.0) for each in models]
+    best = on_front([Point(sizes=(x,), metric=name, value=y) for x, y in at])
+    front = sorted(place for place, on_it in zip(at, best, strict=True) if on_it)
+    axes.plot(
+        [x for x, _ in front],
+        [y for _, y in front],
+        drawstyle="steps-post",
+        linewidth=1.2,
+        color=COLOURS[theme].ink,
+        label="Pareto front",
     )
-
-    def place(model: Compared) -> tuple[float, float]:
-        x = _share(model.after, whole, field)
-        y = _value(model.after, name) if name else _share(model.after, whole, "macs")
-        return x, y or 0.0
-
-    for front in (False, True):
-        places = sorted(place(model) for model in models if model.pareto == front)
-        if places:
-            axes.plot(
-                [x for x, _ in places],
-                [y for _, y in places],
-                linestyle="-" if front else "none",
-                linewidth=1.2,
-                marker="o",
-                markersize=6 if front else 4,
-                color=SERIES[0] if front else COLOURS[theme].quiet,
-                label="nothing else is better in all" if front else "beaten by another",
-            )
-    if name:
-        _original(axes, before, name, theme)
-    if models:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    y = _words(name) if name else "MACs left"
-    label(axes, "Pareto front", f"{words} left", y, theme)
+    over = _axis(models)
+    named = _series(models, over) if over else _series(models, "")
+    for number, (title, members) in enumerate(named.items()):
+        places = [at[models.index(member)] for member in members]
+        axes.plot(
+            [x for x, _ in places],
+            [y for _, y in places],
+            linestyle="none",
+            marker=MARKERS[number % len(MARKERS)],
+            markersize=5,
+            color=SERIES[number % len(SERIES)],
+            label=title if title and len(named) <= MOST_SERIES else None,
+        )
+    _original(axes, before, name, theme)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+    label(axes, f"{_words(name)} over {words}", "share of the original", _words(name), theme)
     legend(axes, theme)
+
+
+def _sizes(axes: Axes, models: Sequence[Compared], before: State | None, theme: Theme) -> None:
+    """Without a metric: how much is left of MACs and of parameters."""
+    whole = before or models[0].after
+    axes.plot(
+        [_share(model.after, whole, "nonzero_parameters") for model in models],
+        [_share(model.after, whole, "macs") for model in models],
+        linestyle="none",
+        marker="o",
+        color=SERIES[0],
+    )
+    label(axes, "MACs over parameters", "parameters left", "MACs left", theme)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0))
 
 
 def _spread(models: Sequence[Compared], field: str) -> float:
@@ -204,8 +233,8 @@ def _spread(models: Sequence[Compared], field: str) -> float:
     return max(sizes) / min(sizes) if sizes else 1.0
 
 
-def _share(state: State, whole: State | None, field: str) -> float:
-    total = float(getattr(whole, field)) if whole else 0.0
+def _share(state: State, whole: State, field: str) -> float:
+    total = float(getattr(whole, field))
     return float(getattr(state, field)) / total if total else 1.0
 
 

@@ -17,7 +17,7 @@ from app.domain.errors import DatasetMismatch, InvalidSpec, NotFound, WrongState
 from app.domain.ids import new_id
 from app.domain.job import ENDED, Status
 from app.domain.metrics import State
-from app.domain.pareto import Point, on_front
+from app.domain.pareto import Point, by_interest, on_front
 from app.domain.spec import PruningSpec
 from app.domain.sweep import Member, SweepSpec
 from app.services.dispatch import dispatch
@@ -236,11 +236,11 @@ def _share(row: Row[Any]) -> float:
 
 
 def _point(state: State) -> Point:
-    name, metric = next(iter(state.evaluation.items()), ("", None))
+    name = next(iter(by_interest(state.evaluation)), "")
     return Point(
         sizes=(state.nonzero_parameters, state.macs),
         metric=name,
-        value=None if metric is None else metric.value,
+        value=state.evaluation[name].value if name else None,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.domain.pareto import Point, on_front
+from app.domain.pareto import Point, by_interest, on_front
 from app.domain.sweep import MOST_JOBS, SweepSpec, members
 
 BASE: dict[str, Any] = {"model": "mdl_1", "prune": {"granularity": "unit"}}
@@ -95,6 +95,12 @@ def test_equals_are_both_on_the_front() -> None:
 def test_an_error_is_better_when_it_is_lower() -> None:
     points = [point(5, 0.1, "mean_squared_error"), point(5, 0.2, "mean_squared_error")]
     assert on_front(points) == [True, False]
+
+
+def test_models_are_compared_by_their_metric_rather_than_by_their_loss() -> None:
+    assert by_interest(["loss", "accuracy", "auc"]) == ["accuracy", "auc", "loss"]
+    assert by_interest(["loss"]) == ["loss"]
+    assert on_front([point(5, 0.1, "loss"), point(5, 0.2, "loss")]) == [True, False]
 
 
 def test_different_metrics_are_not_compared() -> None:
