@@ -46,6 +46,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.service
 	$(BIN)/python -m benchmarks.coverage
 	$(BIN)/python -m benchmarks.graphs
+	$(BIN)/python -m benchmarks.fit
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -542,6 +542,8 @@ class Job:
                 "secateur": version("secateur"),
                 "python": sys.version.split()[0],
                 **{name: version(name) for name in ("keras", "tensorflow", "numpy")},
+                "litert": version("ai-edge-litert"),
+                "onnxruntime": version("onnxruntime"),
             },
             device=device(),
         )

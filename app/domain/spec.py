@@ -510,6 +510,9 @@ class Latency(Strict):
     batch_sizes: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
         default=(1, 32), min_length=1, max_length=4
     )
+    threads: tuple[Literal["one", "all"], ...] = Field(default=("one",), min_length=1, max_length=2)
+    """Of LiteRT and ONNX Runtime: one, as on a busy server or a phone's single core, or as many as
+    the worker has cores. Keras always uses all."""
     repeats: int = Field(default=50, ge=5, le=1000)
 
 

@@ -1,5 +1,6 @@
 """Sizes and latencies of the original and the final model, measured alike."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from workers.exports import formats
 from workers.exports.formats import Calibration
 from workers.measure.agreement import as_given, ensure_agreement
 from workers.measure.latency import probe
-from workers.measure.pair import FILE_OF, Files, Pair, figures, time_pair
+from workers.measure.pair import FILE_OF, Files, Pair, figures, thread_counts, time_pair
 from workers.measure.sizes import compressed_bytes
 
 Note = Callable[[str], None]
@@ -79,9 +80,14 @@ def timings(spec: PruningSpec) -> tuple[Latency, ...]:
         listed is not None
         and target.runtime in listed.runtimes
         and target.batch_size in listed.batch_sizes
+        and "one" in listed.threads
     ):
         return rows
-    more = {"runtimes": (target.runtime,), "batch_sizes": (target.batch_size,)}
+    more = {
+        "runtimes": (target.runtime,),
+        "batch_sizes": (target.batch_size,),
+        "threads": ("one",),
+    }
     return (*rows, (listed or Latency()).model_copy(update=more))
 
 
@@ -159,10 +165,11 @@ def time_both(
         if runtime in FILE_OF and FILE_OF[runtime] not in files:
             continue
         try:
-            for batch_size in asked.batch_sizes:
+            rows = itertools.product(thread_counts(asked, runtime), asked.batch_sizes)
+            for threads, batch_size in rows:
                 pair = Pair(original, final, files)
-                seconds = time_pair(pair, runtime, batch_size, asked.repeats, seed)
-                before, after = figures(runtime, batch_size, seconds)
+                seconds = time_pair(pair, runtime, batch_size, asked.repeats, seed, threads=threads)
+                before, after = figures(runtime, batch_size, seconds, threads)
                 measured.before.latency.append(before)
                 measured.after.latency.append(after)
         except (ValueError, RuntimeError, tf.errors.OpError) as error:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from app.domain.metrics import LatencyValue
-from app.domain.spec import Export, Runtime
+from app.domain.spec import Export, Latency, Runtime
 from workers.exports import formats
 from workers.measure import latency as timing
 
@@ -34,10 +34,9 @@ def time_pair(
     repeats: int,
     seed: int,
     budget_seconds: float = timing.BUDGET_SECONDS,
+    threads: int = 1,
 ) -> timing.Seconds:
     """Seconds of each call of both models, in turns, on random inputs.
-
-    LiteRT and ONNX Runtime use one thread, Keras all of them.
 
     Args:
         pair: the models, and their files in the runtime's format (`FILE_OF`).
@@ -46,6 +45,7 @@ def time_pair(
         repeats: calls of each model; fewer when they would take longer than `budget_seconds`.
         seed: of the random inputs.
         budget_seconds: for all calls together.
+        threads: of LiteRT and ONNX Runtime; Keras uses all of them.
 
     Raises:
         ValueError, RuntimeError, tensorflow.errors.OpError: the runtime cannot run a model.
@@ -53,20 +53,28 @@ def time_pair(
     inputs = timing.probe(pair.before, batch_size, seed)
     files = pair.files[FILE_OF[runtime]] if runtime in FILE_OF else (None, None)
     before, after = (
-        _call(runtime, model, file, inputs)
+        _call(runtime, model, file, inputs, threads)
         for model, file in zip((pair.before, pair.after), files, strict=True)
     )
     return timing.compare(before, after, repeats, budget_seconds)
 
 
+def thread_counts(asked: Latency, runtime: Runtime) -> tuple[int, ...]:
+    """How many threads a runtime is timed with, one figure for each; the fewest first."""
+    if runtime not in FILE_OF:
+        return (timing.cores(),)
+    counts = {"one": 1, "all": timing.cores()}
+    return tuple(sorted({counts[threads] for threads in asked.threads}))
+
+
 def figures(
-    runtime: Runtime, batch_size: int, seconds: timing.Seconds
+    runtime: Runtime, batch_size: int, seconds: timing.Seconds, threads: int = 1
 ) -> tuple[LatencyValue, LatencyValue]:
     """Both models' medians and 95th percentiles in ms.
 
     The second has the median ratio of neighbouring calls, and its 95 % interval.
     """
-    threads = 1 if runtime in FILE_OF else timing.cores()
+    threads = threads if runtime in FILE_OF else timing.cores()
     first, second = (timing.figure(runtime, batch_size, threads, each) for each in seconds)
     ratio, interval = timing.speed_up(*seconds)
     return first, second.model_copy(update={"speed_up": ratio, "speed_up_interval": interval})
@@ -101,14 +109,14 @@ def time_models(
 
 
 def _call(
-    runtime: Runtime, model: Any, file: Path | None, inputs: Mapping[str, Any]
+    runtime: Runtime, model: Any, file: Path | None, inputs: Mapping[str, Any], threads: int
 ) -> timing.Call:
     if file is None:
         return timing.keras_call(model, inputs)
     match runtime:
         case "litert":
-            return timing.litert_call(file, inputs)
+            return timing.litert_call(file, inputs, threads)
         case "onnxruntime":
-            return timing.onnxruntime_call(file, inputs)
+            return timing.onnxruntime_call(file, inputs, threads)
         case _:
             raise ValueError(f"runtime {runtime} reads no file")

@@ -211,7 +211,8 @@ def timed(target: LatencyTarget, state: State) -> LatencyValue | None:
         for row in state.latency
         if (row.runtime, row.batch_size) == (target.runtime, target.batch_size)
     ]
-    return rows[0] if rows else None
+    # The search times one thread, where a runtime can be told; that row comes first.
+    return min(rows, key=lambda row: row.threads, default=None)
 
 
 def _time(target: LatencyTarget, row: LatencyValue) -> tuple[float, tuple[float, float] | None]:

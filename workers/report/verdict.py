@@ -184,6 +184,11 @@ def _is_slower(after: LatencyValue) -> bool:
     return after.speed_up_interval is not None and after.speed_up_interval[1] <= 1 / NOTICEABLE
 
 
+def _threads(row: LatencyValue) -> str:
+    """Said where it is not the usual: Keras uses all threads, the others one."""
+    return f" with {row.threads} threads" if row.runtime != "keras" and row.threads > 1 else ""
+
+
 def _one_speed(before: LatencyValue, after: LatencyValue) -> str:
     ratio = after.speed_up or before.p50_ms / after.p50_ms
     if _is_faster(after):
@@ -193,7 +198,7 @@ def _one_speed(before: LatencyValue, after: LatencyValue) -> str:
     else:
         word = "not faster"
     return (
-        f"{word} on {before.runtime} at batch size {before.batch_size} "
+        f"{word} on {before.runtime} at batch size {before.batch_size}{_threads(before)} "
         f"({before.p50_ms:.3g} → {after.p50_ms:.3g} ms)"
     )
 

@@ -7,9 +7,10 @@ import keras
 import pytest
 
 from app.domain.errors import EngineRefusal
-from app.domain.spec import Latency, PruningSpec
+from app.domain.spec import Evaluate, Latency, PruningSpec
 from workers.exports import formats
-from workers.measure.compare import Measured, time_both, write_both
+from workers.measure.compare import Measured, time_both, timings, write_both
+from workers.measure.pair import thread_counts
 
 
 def tiny() -> Any:
@@ -85,3 +86,40 @@ def test_a_runtime_that_fails_is_a_note(tmp_path: Path) -> None:
     _, notes = measured(model, spec(["keras"], ["keras"]), tmp_path)
     (note,) = notes
     assert note.startswith("Not measured on keras: ")
+
+
+def test_one_and_all_threads_are_two_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two stand for "all", however many this machine has.
+    monkeypatch.setattr("workers.measure.latency.cores", lambda: 2)
+    asked = spec(["keras"], ["keras", "litert", "onnxruntime"])
+    latency = {"runtimes": ["keras", "litert", "onnxruntime"], "batch_sizes": [1], "repeats": 5}
+    both = Latency.model_validate(latency | {"threads": ["all", "one"]})
+    asked = asked.model_copy(update={"evaluate": Evaluate(latency=both)})
+    found, notes = measured(tiny(), asked, tmp_path)
+    assert notes == []
+    rows = [(one.runtime, one.threads) for one in found.after.latency]
+    assert rows == [
+        ("keras", 2),
+        ("litert", 1),
+        ("litert", 2),
+        ("onnxruntime", 1),
+        ("onnxruntime", 2),
+    ]
+
+
+def test_where_there_is_one_core_all_threads_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.measure.latency.cores", lambda: 1)
+    assert thread_counts(Latency(threads=("one", "all")), "litert") == (1,)
+
+
+def test_a_latency_target_is_timed_with_one_thread_though_all_are_listed() -> None:
+    asked = PruningSpec.model_validate(
+        {
+            "model": "mdl_1",
+            "prune": {"target": {"kind": "latency", "batch_size": 1, "keep": 0.5}},
+            "evaluate": {"latency": {"batch_sizes": [1], "threads": ["all"]}},
+        }
+    )
+    listed, added = timings(asked)
+    assert listed.threads == ("all",)
+    assert (added.runtimes, added.batch_sizes, added.threads) == (("litert",), (1,), ("one",))

@@ -150,3 +150,23 @@ def test_a_plan_says_what_it_foresees() -> None:
     assert found is not None
     assert (found.asked, found.achieved, found.met) == (1000, 995, True)
     assert planned_target(asked, Resolved(prune=None, value=None)) is None
+
+
+def test_a_latency_is_that_of_one_thread_where_all_were_timed_too() -> None:
+    (row,) = timed(9, 2.0)["latency"]
+    both = {"latency": [row | {"threads": 8, "speed_up": 4.0}, row]}
+    assert figure({"kind": "latency", "keep": 0.5}, both).achieved == 0.5
+
+
+def test_the_verdict_says_how_many_threads_where_it_is_not_the_usual() -> None:
+    usual = figures(1.0, (2.0, 1.9, 2.1))
+    states = {
+        name: state.model_copy(
+            update={
+                "latency": tuple(row.model_copy(update={"threads": 4}) for row in state.latency)
+            }
+        )
+        for name, state in (("before", usual.before), ("after", usual.after))
+    }
+    assert "threads" not in " ".join(verdict(usual, spec("channel")))
+    assert "with 4 threads" in " ".join(verdict(usual.model_copy(update=states), spec("channel")))
