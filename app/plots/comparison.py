@@ -56,7 +56,7 @@ def draw(
     """
     over, name = _axis(models), _metric(models)
     fronts = _fronts(models) if name else []
-    figure, axes = panels(max(1, len(fronts) + bool(over and name)), theme)
+    figure, axes = panels(1 + len(fronts), theme)
     if title:
         figure.suptitle(title, color=COLOURS[theme].ink, fontsize=12)
     if not models:
@@ -73,7 +73,9 @@ def draw(
     else:
         if over:
             _curves(axes[0], models, before, over, name, theme)
-        for panel, size in zip(axes[-len(fronts) :], fronts, strict=True):
+        else:
+            _dots(axes[0], models, before, name, theme)
+        for panel, size in zip(axes[1:], fronts, strict=True):
             _front(panel, models, before, size, name, theme)
     return written(figure, kind)
 
@@ -102,11 +104,10 @@ def _axis(models: Sequence[Compared]) -> str | None:
     return most if most is not None and len(values[most]) > 2 else None
 
 
-def _series(models: Sequence[Compared], over: str) -> dict[str, list[Compared]]:
+def _series(models: Sequence[Compared], over: str | None) -> dict[str, list[Compared]]:
     found: dict[str, list[Compared]] = {}
     for model in models:
-        rest = [_said(value) for path, value in model.varied.items() if path != over]
-        found.setdefault(", ".join(rest), []).append(model)
+        found.setdefault(_title(model, over), []).append(model)
     return found
 
 
@@ -145,6 +146,35 @@ def _curves(
     legend(axes, theme)
 
 
+def _dots(
+    axes: Axes, models: Sequence[Compared], before: State | None, name: str, theme: Theme
+) -> None:
+    """One model below the other, in their order: nothing with numbers was varied."""
+    metrics = [model.after.evaluation[name] for model in models]
+    places = range(len(models), 0, -1)
+    axes.errorbar(
+        [metric.value or 0.0 for metric in metrics],
+        places,
+        xerr=_errors(metrics),
+        color=SERIES[0],
+        marker="o",
+        markersize=5,
+        linestyle="none",
+        capsize=2,
+    )
+    axes.set_yticks(places, [_title(model) for model in models])
+    value = None if before is None else _value(before, name)
+    if value is not None:
+        axes.axvline(value, color=COLOURS[theme].ink, linewidth=1, linestyle="--", label="original")
+    label(axes, f"{_words(name)} with its 95 % interval", _words(name), "", theme)
+    legend(axes, theme)
+
+
+def _title(model: Compared, without: str | None = None) -> str:
+    """What sets a model apart, in words."""
+    return ", ".join(_said(value) for path, value in model.varied.items() if path != without)
+
+
 def _errors(metrics: Sequence[MetricValue]) -> list[list[float]]:
     """Lengths of the bars below and above; 0 where a metric has no interval."""
     below, above = [], []
@@ -165,8 +195,7 @@ def _original(axes: Axes, before: State | None, name: str, theme: Theme) -> None
 def _fronts(models: Sequence[Compared]) -> list[tuple[str, str]]:
     """The sizes that are worth a panel: both where zeros make parameters and MACs differ."""
     both = [("nonzero_parameters", "parameters that are not zero"), ("macs", "MACs")]
-    worth = [each for each in both if _spread(models, each[0]) > WORTH_A_PANEL]
-    return worth or both[:1]
+    return [each for each in both if _spread(models, each[0]) > WORTH_A_PANEL]
 
 
 def _front(
@@ -191,8 +220,7 @@ def _front(
         color=COLOURS[theme].ink,
         label="Pareto front",
     )
-    over = _axis(models)
-    named = _series(models, over) if over else _series(models, "")
+    named = _series(models, _axis(models))
     for number, (title, members) in enumerate(named.items()):
         places = [at[models.index(member)] for member in members]
         axes.plot(

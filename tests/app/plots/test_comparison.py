@@ -90,9 +90,19 @@ def test_fields_without_numbers_leave_the_front() -> None:
         for name, size in (("taylor", 40), ("l1", 60), ("random", 90))
     ]
     said = texts(draw(models, BEFORE))
-    assert {"Pareto front", "taylor", "random"} <= set(said)
+    assert {"Pareto front", "taylor", "random", "accuracy with its 95 % interval"} <= set(said)
     assert "accuracy over parameters that are not zero" in said
     assert not [text for text in said if "over prune" in text]
+
+
+def test_models_of_one_size_have_no_front() -> None:
+    models = [
+        model({"prune.criterion": name}, size, 50, 0.9)
+        for name, size in (("taylor", 5000), ("random", 4999))
+    ]
+    said = texts(draw(models, BEFORE))
+    assert {"taylor", "random", "accuracy with its 95 % interval", "original"} <= set(said)
+    assert "Pareto front" not in said
 
 
 def test_the_front_leaves_out_what_is_beaten() -> None:
