@@ -23,7 +23,9 @@ RUN /opt/hatch/bin/hatchling build -t wheel \
 
 FROM python:3.12-slim-bookworm
 
+# Matplotlib keeps its list of fonts in a folder; the user has no home.
 ENV PATH=/opt/venv/bin:$PATH \
+    MPLCONFIGDIR=/tmp/matplotlib \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     SECATEUR_DATA_DIR=/var/lib/secateur
