@@ -14,6 +14,8 @@ router = APIRouter(prefix="/v1", tags=["service"])
 EXPORTS = {
     "keras": "model.keras: a plain Keras 3 model, no custom objects.",
     "h5": "model.h5: the legacy HDF5 format, for tools that still ask for it.",
+    "sparse_npz": "model.sparse.npz: the model with each variable's zeros left out; numpy reads it "
+    "with the 30 lines of docs/sparse.md.",
     "litert": "model.tflite: LiteRT (TensorFlow Lite), float32.",
     "litert_float16": "model_float16.tflite: LiteRT, weights of 16 bits; half the bytes.",
     "litert_dynamic_int8": "model_dynamic_int8.tflite: LiteRT, weights of 8 bits, activations are "

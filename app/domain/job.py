@@ -109,6 +109,7 @@ class ArtifactFile(Record):
 MEDIA_TYPES: dict[str, str] = {
     "model.keras": "application/vnd.keras",
     "model.h5": "application/x-hdf5",
+    "model.sparse.npz": "application/zip",
     "model.tflite": "application/vnd.tflite",
     "model_float16.tflite": "application/vnd.tflite",
     "model_dynamic_int8.tflite": "application/vnd.tflite",

@@ -15,7 +15,14 @@ from app.domain.recovery import FineTune, MetricName
 
 Runtime = Literal["keras", "litert", "onnxruntime"]
 Export = Literal[
-    "keras", "h5", "litert", "litert_float16", "litert_dynamic_int8", "litert_int8", "onnx"
+    "keras",
+    "h5",
+    "sparse_npz",
+    "litert",
+    "litert_float16",
+    "litert_dynamic_int8",
+    "litert_int8",
+    "onnx",
 ]
 QUANTISED: tuple[Export, ...] = ("litert_float16", "litert_dynamic_int8", "litert_int8")
 """Exports that compute something a little different; their metrics are measured on the file."""

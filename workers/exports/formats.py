@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from app.domain.errors import EngineRefusal
 from app.domain.spec import Export
+from workers.exports.sparse_file import write_sparse
 
 Array = NDArray[np.generic]
 
 FILE_NAMES: dict[Export, str] = {
     "keras": "model.keras",
     "h5": "model.h5",
+    "sparse_npz": "model.sparse.npz",
     "litert": "model.tflite",
     "litert_float16": "model_float16.tflite",
     "litert_dynamic_int8": "model_dynamic_int8.tflite",
@@ -64,6 +66,10 @@ def _h5(model: Any, path: Path, _: Calibration | None) -> None:
         model.save(path)
 
 
+def _sparse_npz(model: Any, path: Path, _: Calibration | None) -> None:
+    write_sparse(model, path)
+
+
 def _litert(model: Any, path: Path, _: Calibration | None) -> None:
     model.export(str(path), format="litert", verbose=False)
 
@@ -103,6 +109,7 @@ def _onnx(model: Any, path: Path, _: Calibration | None) -> None:
 WRITERS: dict[Export, Callable[[Any, Path, Calibration | None], None]] = {
     "keras": _keras,
     "h5": _h5,
+    "sparse_npz": _sparse_npz,
     "litert": _litert,
     "litert_float16": _litert_float16,
     "litert_dynamic_int8": _litert_dynamic_int8,
