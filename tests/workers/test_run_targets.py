@@ -101,7 +101,7 @@ def test_a_latency_is_measured_once_more_at_the_end(
 ) -> None:
     calls: list[tuple[Any, ...]] = []
 
-    def clock(pair: compare.Pair, *asked: Any) -> Any:
+    def clock(pair: compare.Pair, *asked: Any, threads: int = 1) -> Any:
         calls.append(asked)
         macs = [engine.count(model).macs for model in (pair.before, pair.after)]
         return tuple(np.full(9, 1e-4 + 1e-6 * each) for each in macs)
