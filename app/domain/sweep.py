@@ -1,6 +1,7 @@
 """A sweep: many specs over one model or several, and what sets each apart from the others."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -47,6 +48,18 @@ class SweepSpec(Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _can_be_stored(self) -> Self:
+        # What the grid overwrites is never read as a spec, and is kept with the sweep all the same.
+        for name in ("specs", "base", "grid"):
+            if not _is_storable(getattr(self, name)):
+                raise wrong(
+                    name,
+                    "texts hold a character that cannot be stored (U+0000, half of a surrogate "
+                    "pair), or a number is not finite",
+                )
+        return self
+
     @property
     def count(self) -> int:
         """Jobs of the sweep."""
@@ -54,6 +67,17 @@ class SweepSpec(Strict):
         for values in self.grid.values():
             product *= len(values)
         return len(self.specs) or product
+
+
+def _is_storable(value: Any) -> bool:
+    """Whether a database can keep a JSON value."""
+    if isinstance(value, dict):
+        return all(_is_storable(each) for pair in value.items() for each in pair)
+    if isinstance(value, list | tuple):
+        return all(_is_storable(each) for each in value)
+    if isinstance(value, str):
+        return not any(each == "\0" or "\ud800" <= each <= "\udfff" for each in value)
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 class Member(Record):

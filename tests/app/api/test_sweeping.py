@@ -17,6 +17,13 @@ def submit(api: Api, **parts: Any) -> dict[str, Any]:
     return dict(answer.json())
 
 
+def test_what_the_grid_overwrites_must_be_storable_too(any_api: Api) -> None:
+    # As JSON has it; JSONB of PostgreSQL does not know the character.
+    base = SPEC | {"seed": "\0"}
+    answer = any_api.post("/v1/sweeps", json={"base": base, "grid": {"seed": [1]}})
+    assert check_problem(answer)["field"] == "base"
+
+
 def test_a_sweep_from_submit_to_delete(any_api: Api) -> None:
     api = any_api
     sweep = submit(api, name="two shares")

@@ -78,6 +78,18 @@ def test_what_is_no_sweep(parts: dict[str, Any], said: str) -> None:
         sweep(**parts)
 
 
+@pytest.mark.parametrize("bad", ["\0", "\ud800", float("inf"), {"\0": 1}, [[float("nan")]]])
+@pytest.mark.parametrize("place", ["base", "grid", "specs"])
+def test_what_no_database_can_keep(place: str, bad: Any) -> None:
+    parts: dict[str, dict[str, Any]] = {
+        "base": {"base": {"seed": bad}, "grid": {"seed": [1]}},
+        "grid": {"base": BASE, "grid": {"seed": [bad]}},
+        "specs": {"specs": [{"seed": bad}]},
+    }
+    with pytest.raises(ValidationError):
+        sweep(**parts[place])
+
+
 # --- the Pareto front --------------------------------------------------------------------------
 def point(size: float, value: float | None, metric: str = "accuracy") -> Point:
     return Point(sizes=(size, size), metric=metric, value=value)
