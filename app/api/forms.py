@@ -1,6 +1,6 @@
 """What the two upload routes share."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Path, Query
 from fastapi.responses import JSONResponse
@@ -51,6 +51,8 @@ Filename = Annotated[Text | None, Query(max_length=255, description="Only upload
 Sha256 = Annotated[str | None, Query(pattern="^[0-9a-f]{64}$", description="Only this content.")]
 ModelId = Annotated[Text, _named("mdl_example")]
 DatasetId = Annotated[Text, _named("dts_example")]
+SweepId = Annotated[Text, _named("swp_example")]
+PlotKind = Annotated[Literal["svg", "png"], _named("svg")]
 JobId = Annotated[Text, _named("job_example")]
 FileName = Annotated[Text, _named("metrics.json")]
 Slug = Annotated[Text, _named("invalid-spec")]

@@ -2,15 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Path, Response
+from fastapi import APIRouter, Body, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import ValidationError
 
 from app.api.context import Ctx, Cursor, IdempotencyKey, Limit
-from app.api.forms import created
+from app.api.forms import PlotKind, SweepId, created
 from app.api.paging import Page, page
 from app.api.problems import invalid_spec, responses
-from app.domain.base import Text
 from app.domain.errors import InvalidSpec
 from app.domain.spec import PruningSpec
 from app.domain.sweep import Member, SweepSpec, members
@@ -18,7 +17,6 @@ from app.services.sweeps import SweepResource
 
 router = APIRouter(prefix="/v1", tags=["sweeps"], responses=responses(422, 503))
 
-SweepId = Annotated[Text, Path(max_length=64)]
 EXAMPLES: dict[str, Any] = {
     "weights against units": {
         "summary": "Single weights against whole units, at five shares, without training",
@@ -100,6 +98,7 @@ def list_sweeps(ctx: Ctx, limit: Limit = 10, cursor: Cursor = None) -> Page[Swee
 @router.get("/sweeps/{sweep_id}", summary="Look at a sweep", responses=responses(404))
 def get_sweep(ctx: Ctx, sweep_id: SweepId) -> SweepResource:
     """Its jobs side by side: what sets each apart, its figures, and which nothing else beats."""
+    ctx.examples.ensure(sweep_id)
     return ctx.sweeps.get(sweep_id)
 
 
@@ -112,6 +111,7 @@ def get_sweep(ctx: Ctx, sweep_id: SweepId) -> SweepResource:
 )
 def get_table(ctx: Ctx, sweep_id: SweepId) -> Response:
     """A line for each job: what sets it apart, sizes, metrics with their intervals, speed-ups."""
+    ctx.examples.ensure(sweep_id)
     return Response(ctx.sweeps.table(sweep_id), media_type="text/csv; charset=utf-8")
 
 
@@ -132,12 +132,13 @@ PLOT: dict[int | str, dict[str, Any]] = {
 def get_plot(
     ctx: Ctx,
     sweep_id: SweepId,
-    kind: Literal["svg", "png"],
+    kind: PlotKind,
     theme: Literal["light", "dark"] = "light",
 ) -> Response:
     """The metric over what was varied, with 95 % confidence intervals, and Pareto fronts."""
     from app.plots.comparison import Compared, draw  # Half a second, which most processes save.
 
+    ctx.examples.ensure(sweep_id)
     sweep = ctx.sweeps.get(sweep_id)
     models = [
         Compared(varied=job.varied, after=job.after) for job in sweep.jobs if job.after is not None
@@ -154,6 +155,7 @@ def get_plot(
 )
 def cancel_sweep(ctx: Ctx, sweep_id: SweepId) -> SweepResource:
     """Stops all of its jobs that have not ended; the others keep their results."""
+    ctx.examples.ensure(sweep_id)
     return ctx.sweeps.cancel(sweep_id)
 
 
@@ -165,6 +167,7 @@ def cancel_sweep(ctx: Ctx, sweep_id: SweepId) -> SweepResource:
 )
 def retry_sweep(ctx: Ctx, sweep_id: SweepId) -> SweepResource:
     """Queues its failed and cancelled jobs again, which go on from their checkpoints."""
+    ctx.examples.ensure(sweep_id)
     return ctx.sweeps.retry(sweep_id)
 
 
@@ -176,5 +179,6 @@ def retry_sweep(ctx: Ctx, sweep_id: SweepId) -> SweepResource:
 )
 def delete_sweep(ctx: Ctx, sweep_id: SweepId) -> Response:
     """The sweep, its jobs, and their events and files. Cancel it first while jobs go on."""
+    ctx.examples.ensure(sweep_id)
     ctx.sweeps.delete(sweep_id)
     return Response(status_code=204)

@@ -11,16 +11,18 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.adapters.database import DatasetRow, JobRow, ModelRow
+from app.adapters.database import DatasetRow, JobRow, ModelRow, SweepRow
 from app.domain.dataset import DatasetOptions
 from app.domain.spec import PruningSpec
+from app.domain.sweep import SweepSpec, members
 from app.intake.datasets import inspect_dataset
 from app.intake.models import inspect_model
 from app.services.jobs import Jobs
+from app.services.sweeps import Sweeps
 from app.services.uploads import Uploads
 
 FILES = Path(__file__).parent.parent / "examples"
-MODEL, DATASET, JOB = "mdl_example", "dts_example", "job_example"
+MODEL, DATASET, JOB, SWEEP = "mdl_example", "dts_example", "job_example", "swp_example"
 MODEL_FILE, DATASET_FILE = FILES / "digits.keras", FILES / "digits.npz"
 JOB_SPEC = PruningSpec.model_validate(
     {
@@ -38,10 +40,12 @@ class Examples:
     def __init__(self, uploads: Uploads, jobs: Jobs) -> None:
         self.uploads = uploads
         self.jobs = jobs
+        self.sweeps = Sweeps(jobs)
         self._makers: dict[str, Callable[[], None]] = {
             MODEL: self._model,
             DATASET: self._dataset,
             JOB: self._job,
+            SWEEP: self._sweep,
         }
 
     def ensure(self, id_: str) -> None:
@@ -78,7 +82,18 @@ class Examples:
         if not self._there(JobRow, JOB):
             self.jobs.submit_as(JOB, JOB_SPEC)
 
-    def _there(self, kind: type[ModelRow | DatasetRow | JobRow], id_: str) -> bool:
+    def _sweep(self) -> None:
+        self.ensure_named(JOB_SPEC)
+        if not self._there(SweepRow, SWEEP):
+            asked = SweepSpec(
+                base=JOB_SPEC.model_dump(mode="json"),
+                grid={"prune.target.remove": (0.3, 0.6, 0.9)},
+                name="example",
+            )
+            read = [(each, PruningSpec.model_validate(each.spec)) for each in members(asked)]
+            self.sweeps.submit(asked, read, id_=SWEEP)
+
+    def _there(self, kind: type[ModelRow | DatasetRow | JobRow | SweepRow], id_: str) -> bool:
         with self.uploads.database.read() as session:
             return session.get(kind, id_) is not None
 

@@ -74,6 +74,7 @@ class Sweeps:
         sweep: SweepSpec,
         specs: Sequence[tuple[Member, PruningSpec]],
         key: str | None = None,
+        id_: str = "",
     ) -> Answer:
         """Queue all jobs, or none. Raises what submitting a job raises, with the place of the spec.
 
@@ -81,10 +82,11 @@ class Sweeps:
             sweep: as it came.
             specs: its members, read.
             key: Idempotency-Key.
+            id_: of the sweep, where the caller has one.
         """
 
         def create(session: Session) -> Answer:
-            row = SweepRow(id=new_id("swp"), spec=sweep.model_dump(mode="json"))
+            row = SweepRow(id=id_ or new_id("swp"), spec=sweep.model_dump(mode="json"))
             row.created_at = session.scalar(select(func.clock()))  # type: ignore[assignment]
             session.add(row)
             for index, (member, spec) in enumerate(specs):
