@@ -1,11 +1,12 @@
 """What the two upload routes share."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import Path, Query
 from fastapi.responses import JSONResponse
 
 from app.domain.base import Text
+from app.plots import Format
 from app.services.idempotency import Answer
 
 
@@ -52,7 +53,7 @@ Sha256 = Annotated[str | None, Query(pattern="^[0-9a-f]{64}$", description="Only
 ModelId = Annotated[Text, _named("mdl_example")]
 DatasetId = Annotated[Text, _named("dts_example")]
 SweepId = Annotated[Text, _named("swp_example")]
-PlotKind = Annotated[Literal["svg", "png"], _named("svg")]
+PlotKind = Annotated[Format, _named("svg")]
 JobId = Annotated[Text, _named("job_example")]
 FileName = Annotated[Text, _named("metrics.json")]
 Slug = Annotated[Text, _named("invalid-spec")]

@@ -1,6 +1,6 @@
 """/v1/sweeps"""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -13,6 +13,7 @@ from app.api.problems import invalid_spec, responses
 from app.domain.errors import InvalidSpec
 from app.domain.spec import PruningSpec
 from app.domain.sweep import Member, SweepSpec, members
+from app.plots import Theme
 from app.services.sweeps import SweepResource
 
 router = APIRouter(prefix="/v1", tags=["sweeps"], responses=responses(422, 503))
@@ -133,7 +134,7 @@ def get_plot(
     ctx: Ctx,
     sweep_id: SweepId,
     kind: PlotKind,
-    theme: Literal["light", "dark"] = "light",
+    theme: Theme = "light",
 ) -> Response:
     """The metric over what was varied, with 95 % confidence intervals, and Pareto fronts."""
     from app.plots.comparison import Compared, draw  # Half a second, which most processes save.

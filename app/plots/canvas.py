@@ -2,14 +2,13 @@
 
 import io
 import threading
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-Format = Literal["svg", "png"]
-Theme = Literal["light", "dark"]
+from app.plots import Format, Theme
 
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")
 """Told apart by people with any colour vision, on white and on black. [Okabe & Ito 2008]"""

@@ -1,7 +1,7 @@
 """A sweep as a picture: its metric over what was varied, and over what is left of each size."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -10,12 +10,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentF
 from app.domain.base import Record
 from app.domain.metrics import MetricValue, State
 from app.domain.pareto import Point, by_interest, on_front
+from app.plots import Format, Theme
 from app.plots.canvas import (
     COLOURS,
     MARKERS,
     SERIES,
-    Format,
-    Theme,
     label,
     legend,
     panels,
@@ -141,7 +140,7 @@ def _curves(
             linewidth=1.4,
             capsize=2,
         )
-    _original(axes, before, name, theme)
+    _original(axes.axhline, before, name, theme)
     label(axes, f"{_words(name)} over {over}", over, _words(name), theme)
     legend(axes, theme)
 
@@ -163,9 +162,7 @@ def _dots(
         capsize=2,
     )
     axes.set_yticks(places, [_title(model) for model in models])
-    value = None if before is None else _value(before, name)
-    if value is not None:
-        axes.axvline(value, color=COLOURS[theme].ink, linewidth=1, linestyle="--", label="original")
+    _original(axes.axvline, before, name, theme)
     label(axes, f"{_words(name)} with its 95 % interval", _words(name), "", theme)
     legend(axes, theme)
 
@@ -186,10 +183,11 @@ def _errors(metrics: Sequence[MetricValue]) -> list[list[float]]:
     return [below, above]
 
 
-def _original(axes: Axes, before: State | None, name: str, theme: Theme) -> None:
+def _original(line: Callable[..., object], before: State | None, name: str, theme: Theme) -> None:
+    """The original's metric, by `axhline` or `axvline`."""
     value = None if before is None else _value(before, name)
     if value is not None:
-        axes.axhline(value, color=COLOURS[theme].ink, linewidth=1, linestyle="--", label="original")
+        line(value, color=COLOURS[theme].ink, linewidth=1, linestyle="--", label="original")
 
 
 def _fronts(models: Sequence[Compared]) -> list[tuple[str, str]]:
@@ -209,9 +207,13 @@ def _front(
     """The metric over what is left of one size, and the front of these two."""
     field, words = size
     whole = before or models[0].after
-    at = [(_share(each.after, whole, field), _value(each.after, name) or 0.0) for each in models]
+
+    def place(model: Compared) -> tuple[float, float]:
+        return _share(model.after, whole, field), _value(model.after, name) or 0.0
+
+    at = [place(model) for model in models]
     best = on_front([Point(sizes=(x,), metric=name, value=y) for x, y in at])
-    front = sorted(place for place, on_it in zip(at, best, strict=True) if on_it)
+    front = sorted(each for each, on_it in zip(at, best, strict=True) if on_it)
     axes.plot(
         [x for x, _ in front],
         [y for _, y in front],
@@ -222,7 +224,7 @@ def _front(
     )
     named = _series(models, _axis(models))
     for number, (title, members) in enumerate(named.items()):
-        places = [at[models.index(member)] for member in members]
+        places = [place(member) for member in members]
         axes.plot(
             [x for x, _ in places],
             [y for _, y in places],
@@ -232,7 +234,7 @@ def _front(
             color=SERIES[number % len(SERIES)],
             label=title if title and len(named) <= MOST_SERIES else None,
         )
-    _original(axes, before, name, theme)
+    _original(axes.axhline, before, name, theme)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -143,11 +143,14 @@ class Sweeps:
         """
         with self.database.read() as session:
             _found(session, id_)
-            again = [
-                job.job
-                for job in _resource(_found(session, id_), _rows(session, id_)).jobs
-                if job.status in (Status.FAILED, Status.CANCELLED)
-            ]
+            again = session.scalars(
+                select(JobRow.id)
+                .where(
+                    JobRow.sweep_id == id_,
+                    JobRow.state.in_((Status.FAILED, Status.CANCELLED)),
+                )
+                .order_by(JobRow.sweep_index)
+            ).all()
         for job in again:
             self.jobs.retry(job)
         return self.get(id_)

@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 import pytest
 
 from app.domain.metrics import MetricValue, State
-from app.plots.canvas import COLOURS, SERIES, Theme
+from app.plots import Theme
+from app.plots.canvas import COLOURS, SERIES
 from app.plots.comparison import Compared, draw
 
 SVG = "{http://www.w3.org/2000/svg}"
