@@ -5,9 +5,9 @@ from typing import Any
 
 import keras
 
+from app.domain.criteria import Calibrated
 from app.domain.job import Order
 from app.domain.metrics import Plan, PlannedLayer, PlannedState
-from app.domain.spec import Calibrated
 from workers import engine
 from workers.loading import completed, load
 from workers.report.target import planned_target

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.criteria import ThresholdCriterion
 from app.domain.errors import EngineRefusal
 from app.domain.spec import (
     BlockGranularity,
@@ -14,7 +15,6 @@ from app.domain.spec import (
     NmGranularity,
     ParametersTarget,
     Prune,
-    ThresholdCriterion,
     WeightGranularity,
 )
 from workers.engine import graph

@@ -14,8 +14,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.errors import EngineRefusal
-from app.domain.spec import (
+from app.domain.criteria import (
     ActivationCriterion,
     ApozCriterion,
     Calibrated,
@@ -24,6 +23,7 @@ from app.domain.spec import (
     TaylorCriterion,
     WandaCriterion,
 )
+from app.domain.errors import EngineRefusal
 from workers.engine.evidence import Evidence, check_finite, observe, packed
 from workers.engine.graph import is_float, values, variable_keys
 from workers.training.data import Data, Samples
