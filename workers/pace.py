@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from app.domain.criteria import VariationalDropoutCriterion
 from app.domain.job import Progress
 from app.domain.spec import (
     AccuracyDropTarget,
@@ -47,6 +48,12 @@ class Pace:
         schedule = self._spec.schedule
         return 1 if isinstance(schedule, OneShotSchedule) else schedule.steps
 
+    @property
+    def epochs_of_learning(self) -> int:
+        """Epochs before the first cut."""
+        criterion = self._spec.prune.criterion
+        return criterion.epochs if isinstance(criterion, VariationalDropoutCriterion) else 0
+
     def epochs_of(self, step: int) -> int:
         """Epochs after the cut with this index; the last has the fine-tuning's own."""
         if self._spec.fine_tune is None:
@@ -62,7 +69,8 @@ class Pace:
         """Epochs of the whole job, if it does not stop early."""
         target = self._spec.prune.target
         rounds = target.trials if isinstance(target, AccuracyDropTarget) else 1
-        return rounds * sum(self.epochs_of(step) for step in range(self.steps))
+        cuts = sum(self.epochs_of(step) for step in range(self.steps))
+        return rounds * (self.epochs_of_learning + cuts)
 
     def at(
         self,

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from app.domain.criteria import Calibrated
+from app.domain.criteria import Calibrated, VariationalDropoutCriterion
 from app.domain.job import Order
 from app.domain.metrics import Plan, PlannedLayer, PlannedState
 from workers import engine
@@ -16,6 +16,7 @@ from workers.search.resolve import Bench, Resolved, resolve
 from workers.training.data import load_data
 from workers.training.evidence import collect
 from workers.training.objective import infer
+from workers.training.variational import evidence as noise_evidence
 
 AT_MOST_SAMPLES = 256
 """That a dry run looks at: somebody waits for it."""
@@ -115,6 +116,8 @@ def _search_notes(resolved: Resolved | None) -> tuple[str, ...]:
 def _evidence(model: Any, order: Order) -> engine.Evidence | None:
     """A glance at the data, where the criterion looks at data and there is some."""
     spec = order.spec
+    if isinstance(spec.prune.criterion, VariationalDropoutCriterion):
+        return noise_evidence(model, {})
     if not spec.prune.needs_data or order.dataset is None or order.dataset_path is None:
         return None
     data = load_data(
@@ -177,6 +180,10 @@ def _notes(order: Order, cut: engine.Cut) -> tuple[str, ...]:
         notes.append(
             f"The dry run looked at up to {AT_MOST_SAMPLES} samples and the job will look at up to "
             f"{criterion.samples}: it may choose others among units or weights that matter alike."
+        )
+    if isinstance(criterion, VariationalDropoutCriterion):
+        notes.append(
+            "The job will learn in training which weights can go; this dry run took the smallest."
         )
     if order.spec.dataset is None:
         notes.append("Without a data set the job will measure size and speed, but no accuracy.")

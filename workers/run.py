@@ -4,7 +4,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from app.domain.analysis import ModelAnalysis
+from app.domain.criteria import VariationalDropoutCriterion
 from app.domain.errors import EngineRefusal, InternalError
 from app.domain.job import Order
 from app.domain.metrics import EqualityFigure, Metrics, State, TrialFigure
@@ -57,6 +58,7 @@ from workers.training.fine_tune import Diverged, FineTuner
 from workers.training.objective import Objective, infer
 from workers.training.state import JobState, restore, save
 from workers.training.teaching import Teacher
+from workers.training.variational import evidence as noise_evidence
 
 CALIBRATED_BY = 200
 """Training samples that tell litert_int8 the ranges of activations."""
@@ -290,14 +292,23 @@ class Job:
     # --- prune -----------------------------------------------------------------------------
     def _cut_and_train(self, state: JobState) -> None:
         """The schedule, from wherever the state is."""
+        self._learn(state)
         for step, share in enumerate(engine.shares(self.spec.schedule)):
             self._prune(state, step, share)
             self._fine_tune(state, step)
 
+    def _learn(self, state: JobState) -> None:
+        """What a criterion learns before the first cut."""
+        epochs = self.pace.epochs_of_learning
+        if state.step or not epochs or self.spec.fine_tune is None:
+            return
+        with self._phase("fine-tuning"):
+            self._tuner(state, self.spec.fine_tune).train(epochs, final=False)
+
     def _prune(self, state: JobState, step: int, share: float) -> None:
         if state.step > step:
             return  # Done by the attempt that wrote the checkpoint.
-        evidence = self._calibrate(state.model, step)
+        evidence = self._calibrate(state.model, step, state.log_variances)
         with self._phase("pruning"):
             self._tell(step=step + 1)
             cut = self._choose(state, share, evidence)
@@ -338,8 +349,12 @@ class Job:
             evidence=evidence,
         )
 
-    def _calibrate(self, model: Any, step: int) -> engine.Evidence | None:
+    def _calibrate(
+        self, model: Any, step: int, learned: Mapping[str, Any] | None = None
+    ) -> engine.Evidence | None:
         """What the criterion needs to see of the model as it is now; None where that is nothing."""
+        if isinstance(self.spec.prune.criterion, VariationalDropoutCriterion):
+            return noise_evidence(model, learned or {})
         if not self.spec.prune.needs_data or self.data is None or self.objective is None:
             return None
         with self._phase("calibrating"):
@@ -392,6 +407,7 @@ class Job:
     def _tuner(self, state: JobState, spec: FineTune) -> FineTuner:
         assert self.data is not None
         assert self.objective is not None
+        criterion = self.spec.prune.criterion
 
         def on_batch(epoch: int, share: float, metrics: dict[str, float]) -> None:
             self._tell(
@@ -423,6 +439,7 @@ class Job:
             on_batch,
             on_epoch,
             self._teacher,
+            criterion if isinstance(criterion, VariationalDropoutCriterion) else None,
         )
 
     def _checkpoint(self, state: JobState, *, asked: bool = False) -> None:

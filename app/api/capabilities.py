@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from app.api.context import Ctx
-from app.domain import recovery, spec
+from app.domain import criteria, recovery, spec
 from app.domain.base import Record
 
 router = APIRouter(prefix="/v1", tags=["service"])
@@ -85,7 +85,7 @@ def capabilities(ctx: Ctx) -> Capabilities:
     """Granularities, criteria, targets, schedules, exports and limits, each described."""
     return Capabilities(
         granularities=_variants(spec.Granularity),
-        criteria=_variants(spec.Criterion),
+        criteria=_variants(criteria.Criterion),
         targets=_variants(spec.Target),
         scopes=_named(
             {

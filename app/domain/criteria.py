@@ -119,6 +119,25 @@ class ActivationCriterion(Calibrated):
     kind: Literal["activation"] = "activation"
 
 
+class VariationalDropoutCriterion(Strict):
+    """Learns how much noise each weight bears: those that the noise drowns go first.
+
+    Before the first cut, and between cuts, training adds Gaussian noise to every weight, w + σ·ε,
+    learns σ along with w, and prices what a weight tells through its noise (the Kullback-Leibler
+    divergence from a log-uniform prior), so that weights which the loss does not need drown. Takes
+    long, and reaches higher sparsity than any criterion that only looks. Meant for scope `global`.
+    [Sparse variational dropout, Molchanov et al. 2017, arXiv:1701.05369]
+    """
+
+    kind: Literal["variational_dropout"] = "variational_dropout"
+    epochs: int = Field(default=60, ge=1, le=10_000)
+    """Of learning before the first cut."""
+    warmup_epochs: float = Field(default=20.0, ge=0, le=10_000)
+    """Epochs in which the price rises from 0, in a straight line."""
+    price: float = Field(default=1.0, gt=0, le=1000)
+    """Factor on the divergence; 1 is the variational bound itself, more drowns more weights."""
+
+
 Criterion = Annotated[
     Annotated[
         MagnitudeCriterion
@@ -133,7 +152,8 @@ Criterion = Annotated[
         | FisherCriterion
         | WandaCriterion
         | ApozCriterion
-        | ActivationCriterion,
+        | ActivationCriterion
+        | VariationalDropoutCriterion,
         Field(discriminator="kind"),
     ],
     Named,

@@ -17,6 +17,7 @@ from app.domain.criteria import (
     Criterion,
     MagnitudeCriterion,
     ThresholdCriterion,
+    VariationalDropoutCriterion,
 )
 from app.domain.recovery import FineTune, MetricName
 
@@ -291,6 +292,13 @@ class Prune(Strict):
                 f"{self.granularity.kind} only puts weights to zero: use granularity channel, or "
                 "a criterion of weights such as magnitude, lamp or taylor",
             )
+        if isinstance(self.criterion, VariationalDropoutCriterion) and structured:
+            raise wrong(
+                "criterion",
+                "criterion variational_dropout learns which weights can be zero, and granularity "
+                f"{self.granularity.kind} removes whole units: use granularity weight, n_m or "
+                "block, or a criterion of units such as taylor",
+            )
         if isinstance(self.target, MacsTarget | BytesTarget | LatencyTarget) and not structured:
             raise ValueError(
                 f"zero weights are still stored and multiplied, so granularity "
@@ -437,6 +445,12 @@ class PruningSpec(Strict):
                 "prune.criterion",
                 f"criterion {self.prune.criterion.kind} looks at data: name a dataset, or use "
                 "magnitude",
+            )
+        if self.fine_tune is None and isinstance(self.prune.criterion, VariationalDropoutCriterion):
+            raise wrong(
+                "prune.criterion",
+                "criterion variational_dropout is learned by training, and this job does not "
+                "train: give a dataset and fine_tune, or use criterion magnitude",
             )
         if self.fine_tune is None and not isinstance(self.schedule, OneShotSchedule):
             raise wrong(

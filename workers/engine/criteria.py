@@ -29,13 +29,15 @@ _COLUMNS_AT_ONCE = 1024
 class Seen:
     """What was seen of one kernel, on data and around it; what a criterion does not need is None.
 
-    The first three have the kernel's own shape, the others one entry per column.
+    The first four have the kernel's own shape, the others one entry per column.
     """
 
     taylor: Array | None = None
     """Mean over batches of |w · ∂L/∂w|."""
     squared_gradient: Array | None = None
     """Mean over batches of (∂L/∂w)²."""
+    signal_to_noise: Array | None = None
+    """w²/σ², σ being the noise that training has learned to add."""
     input_norm: Array | None = None
     """Euclidean norm of the input that each weight reads."""
     activity: Array | None = None
@@ -55,6 +57,7 @@ class Seen:
             self,
             taylor=view(self.taylor),
             squared_gradient=view(self.squared_gradient),
+            signal_to_noise=view(self.signal_to_noise),
             input_norm=view(self.input_norm),
         )
 
@@ -189,6 +192,14 @@ def wanda(weights: Array, seen: Seen) -> Array:
     return np.abs(weights) * _known(seen.input_norm, "wanda")
 
 
+def variational_dropout(seen: Seen) -> Array:
+    """w²/σ², the inverse of the dropout rate α that was learned; the evidence's shape.
+
+    [Sparse variational dropout, Molchanov et al. 2017, arXiv:1701.05369]
+    """
+    return _known(seen.signal_to_noise, "variational_dropout")
+
+
 def apoz(seen: Seen) -> Array:
     """One minus the share of activations that are zero, (columns,).
 
@@ -221,6 +232,7 @@ WEIGHT_CRITERIA: Mapping[str, Criterion] = MappingProxyType(
         "taylor": lambda weights, random, seen=NOTHING: taylor(seen),
         "fisher": lambda weights, random, seen=NOTHING: fisher(weights, seen),
         "wanda": lambda weights, random, seen=NOTHING: wanda(weights, seen),
+        "variational_dropout": lambda weights, random, seen=NOTHING: variational_dropout(seen),
     }
 )
 """Saliency of single weights: any shape in, same shape out."""

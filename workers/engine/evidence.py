@@ -31,6 +31,8 @@ class Evidence:
     """Mean over batches of |w · ∂L/∂w|, the kernel's shape, by variable key."""
     squared_gradient: Mapping[str, Array] = field(default_factory=dict)
     """Mean over batches of (∂L/∂w)², the kernel's shape, by variable key."""
+    signal_to_noise: Mapping[str, Array] = field(default_factory=dict)
+    """w²/σ² of each weight, the kernel's shape, by variable key."""
     input_norm: Mapping[str, Array] = field(default_factory=dict)
     """Root of the mean over samples of the sum over positions of x², by variable key.
 
@@ -54,16 +56,21 @@ class Evidence:
         """
         layer = graph.layer_of(key)
         try:
-            taylor, squared, norm = (
+            taylor, squared, signal, norm = (
                 np.broadcast_to(known[key], shape) if key in known else None
-                for known in (self.taylor, self.squared_gradient, self.input_norm)
+                for known in (
+                    self.taylor,
+                    self.squared_gradient,
+                    self.signal_to_noise,
+                    self.input_norm,
+                )
             )
         except ValueError as error:
             raise EngineRefusal(
                 f"The evidence of {key} does not fit its shape {shape}: observe the model that is "
                 "to be pruned."
             ) from error
-        return Seen(taylor, squared, norm, self.activity.get(layer), self.zeros.get(layer))
+        return Seen(taylor, squared, signal, norm, self.activity.get(layer), self.zeros.get(layer))
 
 
 def observe(

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from app.domain.criteria import VariationalDropoutCriterion
 from app.domain.errors import InternalError, JobError
 from app.domain.metrics import EpochFigure
 from app.domain.recovery import FineTune
@@ -22,6 +23,7 @@ from workers.training.optimizers import make_optimizer
 from workers.training.state import JobState
 from workers.training.statistics import reestimate_statistics
 from workers.training.teaching import Teacher, taught_targets, wrapped
+from workers.training.variational import Noisy, loss_scale, price, speed
 from workers.training.weighting import balanced
 
 MOST_BATCHES = 32
@@ -75,8 +77,9 @@ class FineTuner:
         on_batch: OnBatch,
         on_epoch: OnEpoch,
         teacher: Teacher | None = None,
+        learning: VariationalDropoutCriterion | None = None,
     ) -> None:
-        """`teacher`: for distillation."""
+        """`teacher`: for distillation; `learning`: how the noise is learned, where it is."""
         self.state = state
         self.data = data
         self.objective = objective
@@ -85,9 +88,12 @@ class FineTuner:
         self.on_batch = on_batch
         self.on_epoch = on_epoch
         self.teacher = teacher
+        self.learning = learning
 
     def train(self, epochs: int, *, final: bool) -> None:
         """Train up to `epochs` of this step; `final` stops early and keeps the best weights.
+
+        Before that, criterion variational_dropout trains with noise.
 
         Raises:
             Diverged: the loss is no number any more.
@@ -95,10 +101,11 @@ class FineTuner:
         state, model = self.state, self.state.model
         batches = -(-self.data.train.count // self.spec.batch_size)
         optimizer = make_optimizer(self.spec, batches, epochs)
-        trained = wrapped(model, self.objective, self.spec, self.teacher)
+        noisy = None if final or self.learning is None else self._noisy(self.learning, batches)
+        trained = wrapped(noisy or model, self.objective, self.spec, self.teacher)
         together = batches_per_call(count(model).macs, self.spec.batch_size, batches)
         self.objective.compile(trained, optimizer, self.spec.label_smoothing, together)
-        optimizer.build(model.trainable_variables)
+        optimizer.build(trained.trainable_variables)
         if state.optimizer is not None:
             _assign(optimizer.variables, state.optimizer)
         constrain(model, state.masks)
@@ -112,7 +119,11 @@ class FineTuner:
             while state.epoch_in_step < epochs:
                 if stopping is not None and state.patience_used >= stopping.patience:
                     break
+                if noisy is not None and self.learning is not None:
+                    noisy.price.assign(price(self.learning, state.epochs_done))
                 logs = self._epoch(trained)
+                if noisy is not None:
+                    state.log_variances = noisy.log_variances
                 if stopping is not None:
                     self._consider(logs["val_loss"], stopping.min_delta)
                 state.optimizer = [np.asarray(variable) for variable in optimizer.variables]
@@ -124,6 +135,17 @@ class FineTuner:
         self._check_masks()
         state.optimizer = state.best_weights = None
         state.best_loss, state.patience_used, state.epoch_in_step = float("inf"), 0, 0
+
+    def _noisy(self, learning: VariationalDropoutCriterion, batches: int) -> Noisy:
+        state, train = self.state, self.data.train
+        scale = loss_scale(state.model, self.objective, train, self.seed)
+        updates = batches * learning.epochs
+        noisy = Noisy(
+            state.model, train.count, scale, speed(self.spec.optimizer.learning_rate, updates)
+        )
+        if state.log_variances:
+            noisy.restore(state.log_variances)
+        return noisy
 
     def _epoch(self, trained: Any) -> dict[str, float]:
         state, train = self.state, self.data.train

@@ -41,6 +41,8 @@ class JobState:
     equality: EqualityFigure | None = None
     masks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     history: list[EpochFigure] = field(default_factory=list)
+    log_variances: Mapping[str, Array] = field(default_factory=dict)
+    """Of the noise that criterion variational_dropout learns, by variable key."""
     cut_notes: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     resolved: Resolved | None = None
@@ -73,6 +75,7 @@ def save(state: JobState, path: Path) -> None:
         archive.write(model, "model.keras")
         archive.writestr("state.json", json.dumps(meta))
         _write_arrays(archive, "masks.npz", dict(state.masks))
+        _write_arrays(archive, "noise.npz", dict(state.log_variances))
         _write_list(archive, "optimizer.npz", state.optimizer)
         _write_list(archive, "best.npz", state.best_weights)
     model.unlink()
@@ -83,6 +86,7 @@ def restore(path: Path, scratch: Path) -> JobState:
     with zipfile.ZipFile(path) as archive:
         meta = json.loads(archive.read("state.json"))
         masks = _read_arrays(archive, "masks.npz")
+        noise = _read_arrays(archive, "noise.npz")
         optimizer = _read_list(archive, "optimizer.npz")
         best = _read_list(archive, "best.npz")
         model_path = Path(archive.extract("model.keras", scratch))
@@ -102,6 +106,7 @@ def restore(path: Path, scratch: Path) -> JobState:
         pruned=State.model_validate(meta["pruned"]) if meta["pruned"] else None,
         equality=EqualityFigure.model_validate(meta["equality"]) if meta["equality"] else None,
         masks=masks,
+        log_variances=noise,
         history=[EpochFigure.model_validate(figure) for figure in meta["history"]],
         cut_notes=meta["cut_notes"],
         seconds=meta["seconds"],

@@ -9,7 +9,7 @@ from openapi_spec_validator import validate
 from pydantic import BaseModel
 
 from app.api.jobs import EXAMPLES
-from app.domain import recovery, spec
+from app.domain import criteria, recovery, spec
 from tests.app.api.conftest import Api
 
 
@@ -172,7 +172,7 @@ def variants(union: Any) -> dict[str, type[BaseModel]]:
     ("choice", "union"),
     [
         ("granularities", spec.Granularity),
-        ("criteria", spec.Criterion),
+        ("criteria", criteria.Criterion),
         ("targets", spec.Target),
         ("schedules", spec.Schedule),
         ("optimizers", recovery.Optimizer),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from app.domain import recovery, spec
+from app.domain import criteria, recovery, spec
 from app.domain.spec import PruningSpec
 
 HALF = {"kind": "fraction", "remove": 0.5}
@@ -29,7 +29,7 @@ def only_prune(**parts: Any) -> dict[str, Any]:
 def test_model_dataset_and_target_are_a_complete_job() -> None:
     made = PruningSpec.model_validate(COMPLETE)
     assert made.prune.granularity == spec.ChannelGranularity()
-    assert made.prune.criterion == spec.MagnitudeCriterion()
+    assert made.prune.criterion == criteria.MagnitudeCriterion()
     assert made.prune.scope == "layer"
     assert made.schedule == spec.OneShotSchedule()
     assert made.fine_tune == recovery.FineTune()
@@ -252,7 +252,9 @@ overrides = st.one_of(
 prunes = st.builds(
     spec.Prune,
     granularity=st.sampled_from([spec.UnitGranularity(), spec.ChannelGranularity()]),
-    criterion=st.sampled_from([spec.L1Criterion(), spec.L2Criterion(), spec.RandomCriterion()]),
+    criterion=st.sampled_from(
+        [criteria.L1Criterion(), criteria.L2Criterion(), criteria.RandomCriterion()]
+    ),
     scope=st.sampled_from(["layer", "global"]),
     target=st.one_of(
         st.builds(spec.FractionTarget, remove=shares),
@@ -302,7 +304,8 @@ def test_a_job_without_data_is_read_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "union", [spec.Granularity, spec.Criterion, spec.Schedule, recovery.Optimizer, recovery.Rate]
+    "union",
+    [spec.Granularity, criteria.Criterion, spec.Schedule, recovery.Optimizer, recovery.Rate],
 )
 def test_the_schema_knows_the_short_form(union: Any) -> None:
     choice, short = TypeAdapter(union).json_schema()["anyOf"]
