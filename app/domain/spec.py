@@ -19,7 +19,7 @@ from app.domain.criteria import (
     ThresholdCriterion,
     VariationalDropoutCriterion,
 )
-from app.domain.recovery import FineTune, MetricName
+from app.domain.recovery import CosineRate, FineTune, MetricName
 
 Runtime = Literal["keras", "litert", "onnxruntime"]
 Export = Literal[
@@ -335,6 +335,19 @@ class Prune(Strict):
         )
 
     @property
+    def mostly_zeros(self) -> bool:
+        """Whether single weights go, and few stay."""
+        if not isinstance(self.granularity, WeightGranularity):
+            return False
+        match self.target:
+            case FractionTarget(remove=remove):
+                return remove >= MOSTLY_ZEROS
+            case ParametersTarget(keep=keep):
+                return 1.0 - keep >= MOSTLY_ZEROS
+            case _:
+                return False
+
+    @property
     def measure(self) -> Literal["parameters", "macs"]:
         """What an accuracy_drop target makes small."""
         named = self.target.measure if isinstance(self.target, AccuracyDropTarget) else None
@@ -404,8 +417,18 @@ class Evaluate(Strict):
     latency: Latency | None = Latency()
 
 
+MOSTLY_ZEROS = 0.9
+"""Share of weights to remove from which on they are learned rather than looked at, by default."""
+
+
 class PruningSpec(Strict):
-    """A job: model, data, what to cut, how to recover, what to measure, what to hand back."""
+    """A job: model, data, what to cut, how to recover, what to measure, what to hand back.
+
+    Where 90 % or more of the weights are to be zero, there are data, and nothing is said of
+    criterion, scope, schedule and fine_tune, the job learns which weights can go: criterion
+    variational_dropout with scope global, ten cuts with two epochs after each, and 20 epochs of
+    fine-tuning with a cosine rate. That takes about 100 epochs.
+    """
 
     model: str = Field(pattern=r"^mdl_[0-9A-Za-z]{1,40}$")
     dataset: str | None = Field(default=None, pattern=r"^dts_[0-9A-Za-z]{1,40}$")
@@ -418,6 +441,26 @@ class PruningSpec(Strict):
     seed: int = Field(default=0, ge=0, lt=2**32)
     time_limit_seconds: int | None = Field(default=None, ge=1)
     """The service's limit when left out."""
+
+    @model_validator(mode="after")
+    def _learns_what_is_mostly_zeros(self) -> Self:
+        said = self.model_fields_set & {"schedule", "fine_tune"}
+        said |= self.prune.model_fields_set & {"criterion", "scope"}
+        if self.dataset is None or said or not self.prune.mostly_zeros:
+            return self
+        learned = {
+            "prune": self.prune.model_copy(
+                update={"criterion": VariationalDropoutCriterion(), "scope": "global"}
+            ),
+            "schedule": PolynomialSchedule(steps=10, epochs_per_step=2),
+            "fine_tune": FineTune(
+                epochs=20, learning_rate_schedule=CosineRate(), early_stopping=None
+            ),
+        }
+        for name, value in learned.items():
+            object.__setattr__(self, name, value)
+        self.model_fields_set.update(learned)
+        return self
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

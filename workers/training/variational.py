@@ -68,8 +68,9 @@ class Noisy(keras.Model):  # type: ignore[misc]
 
     @property
     def log_variances(self) -> dict[str, Array]:
-        """log σ² by variable key, the kernel's shape."""
-        return {key: INITIAL + self._speed * values(one) for key, one in self._steps.items()}
+        """log σ² by variable key, the kernel's shape, precise enough to go on from exactly."""
+        steps = {key: values(one).astype(np.float64) for key, one in self._steps.items()}
+        return {key: INITIAL + self._speed * one for key, one in steps.items()}
 
     def restore(self, known: Mapping[str, Array]) -> None:
         """Take up what `log_variances` gave."""

@@ -75,6 +75,7 @@ ACCEPTED = {
             ("unit", {"kind": "apoz", "samples": 64}),
         )
     },
+    "learned blocks": prune(granularity="block", criterion="variational_dropout"),
     "rounding": prune(round_to=8, min_units=8),
     "global unit": prune(granularity="unit", scope="global"),
     "iterative": with_(schedule={"kind": "iterative", "steps": 100}),
@@ -203,6 +204,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         prune(target={"kind": "bytes", "export": "litert_int8", "max": 1000}),
         "prune.target.bytes",
     ),
+    "learned without training": (
+        prune(granularity="weight", criterion="variational_dropout") | {"fine_tune": None},
+        "",
+    ),
+    "learned units": (only_prune(criterion="variational_dropout"), "prune"),
     "ranges without data": (
         {"model": COMPLETE["model"], "prune": {"target": HALF}, "exports": ["litert_int8"]},
         "",
@@ -230,6 +236,45 @@ def test_refused_at_the_field(body: dict[str, Any], field: str) -> None:
 def test_a_criterion_of_units_says_what_to_do_with_weights() -> None:
     with pytest.raises(ValidationError, match=r"apoz ranks .* use granularity channel"):
         PruningSpec.model_validate(prune(granularity="weight", criterion="apoz"))
+
+
+MANY: dict[str, dict[str, Any]] = {
+    "weights": {"kind": "fraction", "remove": 0.9},
+    "parameters": {"kind": "parameters", "keep": 0.1},
+}
+
+
+@pytest.mark.parametrize("target", MANY.values(), ids=MANY)
+def test_many_zeros_are_learned_where_nothing_else_is_said(target: dict[str, Any]) -> None:
+    made = PruningSpec.model_validate(prune(granularity="weight", target=target))
+    assert made.prune.criterion == criteria.VariationalDropoutCriterion()
+    assert made.prune.scope == "global"
+    assert made.schedule == spec.PolynomialSchedule(steps=10, epochs_per_step=2)
+    assert made.fine_tune is not None
+    assert made.fine_tune.early_stopping is None
+    assert PruningSpec.model_validate_json(made.model_dump_json()) == made
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"schedule": "iterative"},
+        {"fine_tune": {"epochs": 3}},
+        {"fine_tune": None},
+        {"dataset": None},
+        {"prune": {"scope": "global"}},
+        {"prune": {"criterion": "magnitude"}},
+        {"prune": {"granularity": "channel"}},
+        {"prune": {"target": {"kind": "fraction", "remove": 0.89}}},
+    ],
+    ids=str,
+)
+def test_what_is_said_of_the_method_holds(said: dict[str, Any]) -> None:
+    body = prune(granularity="weight", target=MANY["weights"])
+    made = PruningSpec.model_validate(
+        body | said | {"prune": body["prune"] | said.get("prune", {})}
+    )
+    assert made.prune.criterion == criteria.MagnitudeCriterion()
 
 
 def test_without_a_data_set_nothing_is_trained() -> None:

@@ -19,6 +19,7 @@ RANDOM = np.random.default_rng(0)
 WHOLE = Seen(
     taylor=np.array([[1, 0, 2], [3, 0, 0], [0, 5, 1]], dtype=np.float32),
     squared_gradient=np.array([[2, 0, 0], [4, 0, 0], [0, 0, 1]], dtype=np.float32),
+    signal_to_noise=np.array([[9, 1, 5], [3, 2, 8], [7, 4, 6]], dtype=np.float32),
     input_norm=np.broadcast_to(np.array([[1], [10], [0]], dtype=np.float32), (3, 3)),
     activity=np.array([0.5, 0.0, 2.0]),
     zeros=np.array([0.25, 1.0, 0.0]),
@@ -40,6 +41,7 @@ WEIGHTS: dict[str, Any] = {
     "taylor": WHOLE.taylor,
     "fisher": [[36, 0, 0], [2, 0, 0], [0, 0, 2]],
     "wanda": [[6, 3, 9], [10, 50, 70], [0, 0, 0]],
+    "variational_dropout": WHOLE.signal_to_noise,
 }
 # Squared norms of the columns: 53, 98, 134. Squared distances: 41 (first and second), 49 (first
 # and third), 76 (second and third).
@@ -110,7 +112,7 @@ def test_the_registries_are_read_only(registry: Any) -> None:
 @pytest.mark.parametrize(
     ("registry", "kinds"),
     [
-        (WEIGHT_CRITERIA, ["taylor", "fisher", "wanda"]),
+        (WEIGHT_CRITERIA, ["taylor", "fisher", "wanda", "variational_dropout"]),
         (UNIT_CRITERIA, ["taylor", "fisher", "wanda", "apoz", "activation"]),
     ],
     ids=["weights", "units"],
