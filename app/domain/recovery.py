@@ -90,7 +90,8 @@ class Distillation(Strict):
     """The original model teaches: its outputs count beside the targets.
 
     Loss = (1 - weight)·loss(targets) + weight·T²·CE(teacher^(1/T), student^(1/T)) for classes; for
-    other outputs the loss between both models' outputs. Regularisation of weights stays whole, and
+    other outputs the loss between both models' outputs. The noise of criterion variational_dropout
+    is learned from the targets alone. Regularisation of weights stays whole, and
     masked steps of sequences count like others. [Hinton et al. 2015, arXiv:1503.02531]
     """
 

@@ -93,7 +93,8 @@ class FineTuner:
     def train(self, epochs: int, *, final: bool) -> None:
         """Train up to `epochs` of this step; `final` stops early and keeps the best weights.
 
-        Before that, criterion variational_dropout trains with noise.
+        Before that, criterion variational_dropout trains with noise, and the targets alone teach:
+        its loss is a likelihood.
 
         Raises:
             Diverged: the loss is no number any more.
@@ -102,7 +103,8 @@ class FineTuner:
         batches = -(-self.data.train.count // self.spec.batch_size)
         optimizer = make_optimizer(self.spec, batches, epochs)
         noisy = None if final or self.learning is None else self._noisy(self.learning, batches)
-        trained = wrapped(noisy or model, self.objective, self.spec, self.teacher)
+        spec = self.spec.model_copy(update={"distillation": None}) if noisy else self.spec
+        trained = wrapped(noisy or model, self.objective, spec, self.teacher)
         together = batches_per_call(count(model).macs, self.spec.batch_size, batches)
         self.objective.compile(trained, optimizer, self.spec.label_smoothing, together)
         optimizer.build(trained.trainable_variables)
@@ -121,7 +123,7 @@ class FineTuner:
                     break
                 if noisy is not None and self.learning is not None:
                     noisy.price.assign(price(self.learning, state.epochs_done))
-                logs = self._epoch(trained)
+                logs = self._epoch(trained, spec)
                 if noisy is not None:
                     state.log_variances = noisy.log_variances
                 if stopping is not None:
@@ -147,7 +149,7 @@ class FineTuner:
             noisy.restore(state.log_variances)
         return noisy
 
-    def _epoch(self, trained: Any) -> dict[str, float]:
+    def _epoch(self, trained: Any, spec: FineTune) -> dict[str, float]:
         state, train = self.state, self.data.train
         # Seeds of neighbouring jobs must not meet: epochs are spread by a hash, not by a sum.
         seeds = np.random.SeedSequence([self.seed, state.step, state.epoch_in_step])
@@ -156,12 +158,12 @@ class FineTuner:
         started = time.perf_counter()
         fitted = trained.fit(
             train.x,
-            taught_targets(train, self.spec, self.teacher),
-            sample_weight=balanced(train) if self.spec.class_weights else None,
-            batch_size=self.spec.batch_size,
+            taught_targets(train, spec, self.teacher),
+            sample_weight=balanced(train) if spec.class_weights else None,
+            batch_size=spec.batch_size,
             epochs=1,
             validation_data=(self.data.validation.x, self.data.validation.y),
-            validation_batch_size=max(self.spec.batch_size, 256),
+            validation_batch_size=max(spec.batch_size, 256),
             callbacks=[_Batches(state.epoch_in_step, self.on_batch)],
             verbose=0,
         )

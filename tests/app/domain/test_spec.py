@@ -251,6 +251,7 @@ def test_many_zeros_are_learned_where_nothing_else_is_said(target: dict[str, Any
     assert made.prune.scope == "global"
     assert made.schedule == spec.PolynomialSchedule(steps=10, epochs_per_step=2)
     assert made.fine_tune is not None
+    assert made.fine_tune.distillation == recovery.Distillation()
     assert made.fine_tune.early_stopping is None
     assert PruningSpec.model_validate_json(made.model_dump_json()) == made
 
