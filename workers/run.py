@@ -25,6 +25,7 @@ from app.domain.spec import (
     MacsTarget,
     ParametersTarget,
 )
+from app.plots.job import overview
 from workers import engine
 from workers.analysis import analysis, look
 from workers.evaluation.evaluate import evaluate
@@ -569,7 +570,7 @@ class Job:
     def _report(
         self, metrics: Metrics, analysed: ModelAnalysis, files: Files
     ) -> tuple[dict[str, Any], list[str]]:
-        names = ["metrics.json", "report.html"]
+        names = ["metrics.json", "report.html", "plots.svg", "plots.png"]
         for export in dict.fromkeys((*ALWAYS, *self.spec.exports)):
             _, path = files[export]
             names.append(path.replace(self.out / path.name).name)
@@ -580,6 +581,8 @@ class Job:
         (self.out / "report.html").write_text(
             render(metrics, self.order, analysed), encoding="utf-8"
         )
+        for kind in ("svg", "png"):
+            (self.out / f"plots.{kind}").write_bytes(overview(metrics, kind=kind))
         return figures, names
 
     # --- telling ---------------------------------------------------------------------------

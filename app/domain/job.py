@@ -116,6 +116,8 @@ MEDIA_TYPES: dict[str, str] = {
     "model_int8.tflite": "application/vnd.tflite",
     "model.onnx": "application/x-onnx",
     "metrics.json": "application/json",
+    "plots.svg": "image/svg+xml",
+    "plots.png": "image/png",
     "report.html": "text/html; charset=utf-8",
     "analysis.html": "text/html; charset=utf-8",
     "log.txt": "text/plain; charset=utf-8",

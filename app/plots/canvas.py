@@ -1,6 +1,8 @@
 """How all pictures look, and how they become files."""
 
+import html
 import io
+import re
 import threading
 from typing import Any, NamedTuple
 
@@ -35,13 +37,23 @@ COLOURS: dict[Theme, Colours] = {
 }
 
 
-def panels(count: int, theme: Theme) -> tuple[Figure, list[Axes]]:
-    """A figure with this many panels side by side."""
+def panels(
+    count: int, theme: Theme, *, columns: int | None = None, height: float = 4.4
+) -> tuple[Figure, list[Axes]]:
+    """A figure with this many panels side by side, or in rows of so many columns.
+
+    Args:
+        height: of a row, in inches.
+    """
     colours = COLOURS[theme]
-    figure = Figure(figsize=(6.4 * count, 4.4), layout="constrained", facecolor=colours.paper)
-    axes = [figure.add_subplot(1, count, place + 1) for place in range(count)]
+    columns = columns or count
+    rows = -(-count // columns)
+    size = (6.4 * columns, height * rows)
+    figure = Figure(figsize=size, layout="constrained", facecolor=colours.paper)
+    axes = [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
     for each in axes:
         each.set_facecolor(colours.paper)
+        each.set_axisbelow(True)
         each.grid(color=colours.quiet, linewidth=0.5, alpha=0.6)
         each.tick_params(colors=colours.ink, which="both")
         for name, spine in each.spines.items():
@@ -63,6 +75,31 @@ def legend(axes: Axes, theme: Theme) -> None:
     handles, _ = axes.get_legend_handles_labels()
     if handles:
         axes.legend(frameon=False, fontsize=8, labelcolor=COLOURS[theme].ink)
+
+
+def inline(figure: Figure, name: str) -> str:
+    """An `<svg>` element for a page that says `--ink`, `--quiet` and, for what lies under, nothing.
+
+    Args:
+        name: what is to be seen, for those who cannot.
+    """
+    light = COLOURS["light"]
+    text = written(figure, "svg").decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # Only what is referred to needs a name, and a page has many pictures.
+    used = set(re.findall(r"#([\w.-]+)", text))
+    text = re.sub(r' id="([\w.-]+)"', lambda it: it[0] if it[1] in used else "", text)
+    for colour, variable in (
+        (light.paper, "none"),
+        (light.ink, "var(--ink)"),
+        (light.quiet, "var(--quiet)"),
+    ):
+        text = text.replace(f": {colour}", f": {variable}")
+    size = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', text)
+    if size is not None:
+        text = text.replace(size[0], f'style="max-width: {float(size[1]) * 4 / 3:.0f}px"', 1)
+    return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(name)}"', 1)
 
 
 def written(figure: Figure, kind: Format) -> bytes:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from app.domain.analysis import ModelAnalysis
 from app.domain.job import Order
 from app.domain.metrics import Metrics
+from app.plots.job import pictures
 from workers.report.graph import Changes, draw
 
 # Names in the report come from the uploader's file: everything is escaped.
@@ -30,6 +31,7 @@ def render(metrics: Metrics, order: Order, analysis: ModelAnalysis) -> str:
         attempt=order.attempt,
         model=order.model,
         widest=widest,
+        plots={name: Markup(svg) for name, svg in pictures(metrics).items()},  # noqa: S704
         why=_why(metrics, analysis, order.spec.prune.structured),
         graph=Markup(draw(analysis.layers, analysis.edges, _changes(metrics))),  # noqa: S704
         latency=list(zip(metrics.before.latency, metrics.after.latency, strict=True)),
