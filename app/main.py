@@ -19,6 +19,7 @@ from app.api import (
     jobs,
     models,
     problems,
+    schemas,
     sweeps,
 )
 from app.api.context import Context
@@ -72,7 +73,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
     )
     problems.install(app)
-    for module in (models, datasets, jobs, sweeps, events, artifacts, capabilities, health):
+    for module in (
+        models,
+        datasets,
+        jobs,
+        sweeps,
+        events,
+        artifacts,
+        capabilities,
+        schemas,
+        health,
+    ):
         app.include_router(module.router)
     app.mount("/examples", StaticFiles(directory=FILES), name="examples")
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)

@@ -47,6 +47,7 @@ CONTRACT = {
     "GET /v1/jobs/{job_id}/artifacts",
     "GET /v1/jobs/{job_id}/artifacts/{name}",
     "GET /v1/capabilities",
+    "GET /v1/schemas/{name}",
     "GET /healthz",
     "GET /readyz",
     "GET /metrics",
