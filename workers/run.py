@@ -19,7 +19,6 @@ from app.domain.job import Order
 from app.domain.metrics import EqualityFigure, Metrics, State, TrialFigure
 from app.domain.recovery import FineTune
 from app.domain.spec import (
-    QUANTISED,
     AccuracyDropTarget,
     Latency,
     MacsTarget,
@@ -29,13 +28,12 @@ from app.plots.job import overview
 from workers import engine
 from workers.analysis import analysis, look
 from workers.evaluation.evaluate import evaluate
-from workers.evaluation.exported import evaluate_file
+from workers.evaluation.files import evaluate_quantised, look_at_files
 from workers.evaluation.lost import Lost, lost, right
 from workers.loading import completed, load
 from workers.measure.compare import (
     ALWAYS,
     Measured,
-    first_sentence,
     sized,
     time_both,
     timings,
@@ -62,7 +60,7 @@ from workers.training.teaching import Teacher
 from workers.training.variational import evidence as noise_evidence
 
 CALIBRATED_BY = 200
-"""Training samples that tell litert_int8 the ranges of activations."""
+"""Training samples that tell the ranges of activations, for files of 8 bits."""
 CHECKPOINT_SHARE = 0.1
 """A checkpoint may cost this share of the time since the last one; else it waits an epoch."""
 
@@ -495,7 +493,8 @@ class Job:
                 self._note,
                 self._calibration(),
             )
-            self._evaluate_files(files, measured)
+            evaluate_quantised(files, self.spec, self.data, self.objective, measured, self._note)
+            measured.files.update(look_at_files(files, final, self.spec, self.data, self._note))
         return files
 
     def _calibration(self) -> list[Any] | None:
@@ -504,22 +503,6 @@ class Job:
             return None
         chosen = drawn(self.data.train, CALIBRATED_BY, self.spec.seed)
         return list(chosen.inputs.values())
-
-    def _evaluate_files(self, files: Files, measured: Measured) -> None:
-        """Metrics of quantised files, before and after."""
-        if self.data is None or self.objective is None:
-            return
-        for export in self.spec.exports:
-            if export in QUANTISED:
-                for mine, file in zip(
-                    (measured.before, measured.after), files[export], strict=True
-                ):
-                    try:
-                        found = evaluate_file(file, self.data.test, self.objective)
-                    except (ValueError, RuntimeError) as error:
-                        self._note(f"No metrics of {export}: {first_sentence(error)}.")
-                        continue
-                    mine.exported[export] = found
 
     def _compile(self, model: Any) -> None:
         """As results are handed out, so that `load_model(...).evaluate(...)` works.
@@ -546,6 +529,7 @@ class Job:
             pruned=state.pruned,
             after=after,
             equality=state.equality,
+            files=measured.files,
             per_layer=per_layer(engine.count(whole), engine.count(state.model), state.cut_notes),
             history=tuple(state.history),
             target=target_figure(self.spec.prune, before, after, state.tally, state.resolved, lost),

@@ -23,6 +23,9 @@ EXPORTS = {
     "litert_int8": "model_int8.tflite: LiteRT, weights and activations of 8 bits, ranges told by "
     "training samples; inputs and outputs stay float32.",
     "onnx": "model.onnx: ONNX opset 17, float32; checked on ONNX Runtime.",
+    "onnx_int8": "model_int8.onnx: ONNX, weights and activations of 8 bits (QDQ), ranges told by "
+    "training samples; inputs and outputs stay float32.",
+    "saved_model": "model.saved_model.zip: TensorFlow's SavedModel, zipped, for TF Serving.",
 }
 RUNTIMES = {
     "keras": "The model's compiled TensorFlow function, all threads.",

@@ -115,6 +115,8 @@ MEDIA_TYPES: dict[str, str] = {
     "model_dynamic_int8.tflite": "application/vnd.tflite",
     "model_int8.tflite": "application/vnd.tflite",
     "model.onnx": "application/x-onnx",
+    "model_int8.onnx": "application/x-onnx",
+    "model.saved_model.zip": "application/zip",
     "metrics.json": "application/json",
     "plots.svg": "image/svg+xml",
     "plots.png": "image/png",

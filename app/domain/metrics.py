@@ -84,6 +84,32 @@ class EpochFigure(Record):
     logs: dict[str, float | None]
 
 
+class TensorFigure(Record):
+    """An input or output of a file."""
+
+    name: str
+    """As its runtime calls it."""
+    shape: tuple[int | None, ...]
+    """None for an axis of any length."""
+    dtype: str
+
+
+class FileFigure(Record):
+    """An exported file of the final model: how to feed it, how near it is to the Keras model."""
+
+    name: str
+    inputs: tuple[TensorFigure, ...] = ()
+    outputs: tuple[TensorFigure, ...] = ()
+    """In the model's order."""
+    details: dict[str, str] = {}
+    """Versions and operation sets."""
+    difference: float | None = None
+    """Largest difference to the Keras model's outputs, as a share of the largest; None where they
+    are of other shapes or not finite at other places, or where the file has no runtime."""
+    samples: int = 0
+    """On which that was seen: held-out ones, random numbers where there are no data."""
+
+
 class TrialFigure(Record):
     """One measured cut on the way to a bytes, latency or accuracy_drop target; with the first two
     the original is the first."""
@@ -128,6 +154,8 @@ class Metrics(Record):
     after: State
     equality: EqualityFigure | None
     """None where nothing was physically removed after which outputs could be compared."""
+    files: dict[str, FileFigure] = {}
+    """By export: what is handed out."""
     per_layer: tuple[LayerFigure, ...]
     history: tuple[EpochFigure, ...] = ()
     phases_seconds: dict[str, float]

@@ -31,9 +31,18 @@ Export = Literal[
     "litert_dynamic_int8",
     "litert_int8",
     "onnx",
+    "onnx_int8",
+    "saved_model",
 ]
-QUANTISED: tuple[Export, ...] = ("litert_float16", "litert_dynamic_int8", "litert_int8")
+QUANTISED: tuple[Export, ...] = (
+    "litert_float16",
+    "litert_dynamic_int8",
+    "litert_int8",
+    "onnx_int8",
+)
 """Exports that compute something a little different; their metrics are measured on the file."""
+CALIBRATED: tuple[Export, ...] = ("litert_int8", "onnx_int8")
+"""Exports that look at data to find the range of each activation."""
 BlockSide = Annotated[int, Field(ge=1, le=1024)]
 
 
@@ -148,7 +157,7 @@ class BytesTarget(Strict):
 
     @model_validator(mode="after")
     def _is_written_without_data(self) -> Self:
-        if self.export == "litert_int8":
+        if self.export in CALIBRATED:
             raise wrong(
                 "export",
                 "the search for a size writes files without data: use litert_dynamic_int8, whose "
@@ -504,10 +513,11 @@ class PruningSpec(Strict):
                 f"schedule {self.schedule.kind} trains between cuts, and this job does not train: "
                 "give a dataset and fine_tune, or use schedule one_shot",
             )
-        if self.dataset is None and "litert_int8" in self.exports:
+        looking = [one for one in self.exports if one in CALIBRATED]
+        if self.dataset is None and looking:
             raise wrong(
                 "exports",
-                "litert_int8 looks at data to find the range of each activation: name a dataset, "
+                f"{looking[0]} looks at data to find the range of each activation: name a dataset, "
                 "or use litert_dynamic_int8",
             )
         if len(set(self.exports)) != len(self.exports):

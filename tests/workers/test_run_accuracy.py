@@ -176,17 +176,25 @@ def test_a_dry_run_says_that_it_cannot_foresee(files: Path, tmp_path: Path) -> N
 
 
 def test_quantised_files_have_metrics_of_their_own(files: Path, tmp_path: Path) -> None:
-    exports = ["litert_float16", "litert_dynamic_int8", "litert_int8"]
+    exports = ["litert_float16", "litert_dynamic_int8", "litert_int8", "onnx_int8"]
     prune = {"granularity": "channel", "target": {"kind": "fraction", "remove": 0.5}}
-    result, names = run(order(files, tmp_path, prune, exports=exports), Reporter(io.StringIO()))
+    asked = [*exports, "sparse_npz", "saved_model"]
+    result, names = run(order(files, tmp_path, prune, exports=asked), Reporter(io.StringIO()))
     metrics = Metrics.model_validate(result)
     assert list(metrics.after.exported) == exports
+    assert list(metrics.files) == ["keras", *asked]
+    assert {one.name for one in metrics.files.values()} < set(names)
+    for export, one in metrics.files.items():
+        if export != "sparse_npz":
+            assert one.samples == 200
+            assert one.inputs[0].shape == (None, 8)
+            assert one.difference is not None
+            assert (one.difference > 1e-5) == (export in exports)
     for export, found in metrics.after.exported.items():
         assert found["accuracy"].samples == 200
         assert found["accuracy"].value == pytest.approx(
             metrics.after.evaluation["accuracy"].value, abs=0.06
         )
-        assert f"model_{export.removeprefix('litert_')}.tflite" in names
         assert metrics.after.bytes[export] < metrics.before.bytes[export]
     (quality,) = [each for each in metrics.verdict if each.startswith("On held-out data")]
     assert "as litert_int8, accuracy" in quality

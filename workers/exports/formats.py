@@ -1,5 +1,6 @@
 """Writing a model in the formats that users deploy."""
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ FILE_NAMES: dict[Export, str] = {
     "litert_dynamic_int8": "model_dynamic_int8.tflite",
     "litert_int8": "model_int8.tflite",
     "onnx": "model.onnx",
+    "onnx_int8": "model_int8.onnx",
+    "saved_model": "model.saved_model.zip",
 }
 Calibration = Sequence[Array]
-"""Some training samples, an array for each input, samples first."""
+"""Some training samples, an array for each input in the model's order, samples first."""
 
 
 def write(model: Any, export: Export, folder: Path, calibration: Calibration | None = None) -> Path:
@@ -35,7 +38,7 @@ def write(model: Any, export: Export, folder: Path, calibration: Calibration | N
         model: a Keras model.
         export: the format.
         folder: where the file goes.
-        calibration: what litert_int8 finds the ranges of activations by.
+        calibration: what litert_int8 and onnx_int8 find the ranges of activations by.
 
     Raises:
         EngineRefusal: the format cannot express the model.
@@ -106,6 +109,21 @@ def _onnx(model: Any, path: Path, _: Calibration | None) -> None:
     write_onnx(model, path)
 
 
+def _onnx_int8(model: Any, path: Path, calibration: Calibration | None) -> None:
+    from workers.exports.onnx_int8 import write_onnx_int8
+
+    if calibration is None:
+        raise ValueError("ranges of activations are found on data")
+    write_onnx_int8(model, path, calibration)
+
+
+def _saved_model(model: Any, path: Path, _: Calibration | None) -> None:
+    folder = path.with_suffix("")
+    model.export(str(folder), format="tf_saved_model", verbose=False)
+    shutil.make_archive(str(folder), "zip", folder)
+    shutil.rmtree(folder)
+
+
 WRITERS: dict[Export, Callable[[Any, Path, Calibration | None], None]] = {
     "keras": _keras,
     "h5": _h5,
@@ -115,4 +133,6 @@ WRITERS: dict[Export, Callable[[Any, Path, Calibration | None], None]] = {
     "litert_dynamic_int8": _litert_dynamic_int8,
     "litert_int8": _litert_int8,
     "onnx": _onnx,
+    "onnx_int8": _onnx_int8,
+    "saved_model": _saved_model,
 }

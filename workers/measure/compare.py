@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from app.domain.errors import EngineRefusal
-from app.domain.metrics import LatencyValue, MetricValue, State
+from app.domain.metrics import FileFigure, LatencyValue, MetricValue, State
 from app.domain.spec import (
     QUANTISED,
     BytesTarget,
@@ -61,10 +61,11 @@ class Figures:
 
 @dataclass
 class Measured:
-    """Both models' figures."""
+    """Both models' figures, and what is known of the final model's files, by export."""
 
     before: Figures = field(default_factory=Figures)
     after: Figures = field(default_factory=Figures)
+    files: dict[str, FileFigure] = field(default_factory=dict)
 
     def complete(self, before: State, after: State) -> tuple[State, State]:
         """Both states with their figures."""
@@ -103,7 +104,7 @@ def write_both(
     """Write and size both models in every format that is asked for or timed.
 
     ONNX files must compute what the model computes, quantised files must run. `calibration` are
-    training samples, for litert_int8.
+    training samples, for files of 8 bits.
 
     Raises:
         EngineRefusal: a format that was asked for cannot express the model, or its file computes

@@ -1,0 +1,194 @@
+"""Exported files, each opened and run by its own runtime."""
+
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnxruntime as ort
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+
+from app.domain.metrics import TensorFigure
+from workers.measure.latency import match
+from workers.names import input_names, output_names
+
+Array = NDArray[Any]
+Inputs = Mapping[str, Array]
+"""By the model's input name, in the model's order, samples first."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file that is ready to run."""
+
+    inputs: tuple[TensorFigure, ...]
+    outputs: tuple[TensorFigure, ...]
+    """In the model's order."""
+    details: dict[str, str]
+    """What else an integrator asks for: versions, operation sets."""
+    run: Callable[[Inputs], list[Array]]
+    """One array per output, in the model's order, of a batch."""
+
+
+def opened(file: Path, threads: int = 1) -> Opened:
+    """Open a file as `workers.exports` writes it.
+
+    Raises:
+        ValueError, RuntimeError: its runtime cannot open it.
+    """
+    suffix = "".join(file.suffixes[-2:]) if file.name.endswith(".zip") else file.suffix
+    return READERS[suffix](file, threads)
+
+
+# --- LiteRT ------------------------------------------------------------------------------------
+def _litert(file: Path, threads: int) -> Opened:
+    interpreter = Interpreter(model_path=str(file), num_threads=threads)
+    sizes: list[int] = []
+
+    def run(inputs: Inputs) -> list[Array]:
+        wanted = [(detail, match(detail, inputs)) for detail in interpreter.get_input_details()]
+        size = len(wanted[0][1])
+        if sizes != [size]:
+            sizes[:] = [size]
+            for detail, values in wanted:
+                interpreter.resize_tensor_input(detail["index"], values.shape)
+            interpreter.allocate_tensors()
+        for detail, values in wanted:
+            interpreter.set_tensor(detail["index"], values.astype(detail["dtype"]))
+        interpreter.invoke()
+        return [interpreter.get_tensor(one["index"]) for one in _ordered(interpreter)]
+
+    ins = [
+        _tensor(name, one["shape_signature"], one["dtype"])
+        for name, one in interpreter.get_signature_runner().get_input_details().items()
+    ]
+    outs = [
+        _tensor(one["name"], one["shape_signature"], one["dtype"]) for one in _ordered(interpreter)
+    ]
+    return Opened(
+        tuple(ins), tuple(outs), {"converter": f"tensorflow {version('tensorflow')}"}, run
+    )
+
+
+def _ordered(interpreter: Any) -> list[dict[str, Any]]:
+    """Outputs in the model's order, whatever order the file lists them in."""
+    named = interpreter.get_signature_runner().get_output_details()
+    return [named[name] for name in sorted(named, key=_place)]
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Signatures call outputs `output_0`, `output_1`, …; where the model answers by name, by these
+    names, which Keras puts in alphabetical order.
+    """
+    number = name.removeprefix("output_")
+    return (int(number) if number.isdigit() else 0, name)
+
+
+# --- ONNX Runtime ------------------------------------------------------------------------------
+def _onnx(file: Path, threads: int) -> Opened:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+        session = ort.InferenceSession(str(file), options)
+    except Exception as error:
+        # Its errors have no base class but Exception.
+        raise RuntimeError(str(error)) from error
+
+    def run(inputs: Inputs) -> list[Array]:
+        try:
+            return [np.asarray(each) for each in session.run(None, dict(inputs))]
+        except Exception as error:
+            raise RuntimeError(str(error)) from error
+
+    def tensors(found: Any) -> tuple[TensorFigure, ...]:
+        return tuple(
+            _tensor(one.name, one.shape, ONNX_TYPES.get(one.type, one.type)) for one in found
+        )
+
+    from workers.exports.onnx_file import OPSET
+
+    details = {"opset": str(OPSET), "converter": f"tf2onnx {version('tf2onnx')}"}
+    return Opened(tensors(session.get_inputs()), tensors(session.get_outputs()), details, run)
+
+
+ONNX_TYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}
+
+
+# --- TensorFlow and Keras ----------------------------------------------------------------------
+def _saved_model(file: Path, _: int) -> Opened:
+    with tempfile.TemporaryDirectory() as folder:
+        with zipfile.ZipFile(file) as archive:
+            archive.extractall(folder)
+        loaded = tf.saved_model.load(folder)
+    call = loaded.signatures["serving_default"]
+    _, wanted = call.structured_input_signature
+    given = call.structured_outputs
+
+    def run(inputs: Inputs) -> list[Array]:
+        # The functions live as long as what they were loaded with.
+        assert loaded is not None
+        found = call(**{name: tf.constant(inputs[name]) for name in wanted})
+        return [found[name].numpy() for name in sorted(found, key=_place)]
+
+    ins = [_tensor(name, one.shape, one.dtype.as_numpy_dtype) for name, one in wanted.items()]
+    outs = [
+        _tensor(name, given[name].shape, given[name].dtype.as_numpy_dtype)
+        for name in sorted(given, key=_place)
+    ]
+    details = {"signature": "serving_default", "converter": f"tensorflow {version('tensorflow')}"}
+    return Opened(tuple(ins), tuple(outs), details, run)
+
+
+def _keras(file: Path, _: int) -> Opened:
+    model = keras.models.load_model(file, compile=False)
+
+    def run(inputs: Inputs) -> list[Array]:
+        values = list(inputs.values())
+        structure = getattr(model, "_inputs_struct", None)
+        given = values[0] if structure is None else keras.tree.pack_sequence_as(structure, values)
+        found = keras.tree.flatten(model(given, training=False))
+        return [keras.ops.convert_to_numpy(each) for each in found]
+
+    ins, outs = (
+        tuple(
+            _tensor(name, tensor.shape, tensor.dtype)
+            for name, tensor in zip(names, tensors, strict=True)
+        )
+        for names, tensors in (
+            (input_names(model), model.inputs),
+            (output_names(model), model.outputs),
+        )
+    )
+    return Opened(ins, outs, {"keras": version("keras")}, run)
+
+
+def _tensor(name: str, shape: Any, dtype: Any) -> TensorFigure:
+    """An axis that is not known beforehand is None, however a runtime says so."""
+    axes = [
+        int(axis) if isinstance(axis, int | np.integer) and axis >= 0 else None for axis in shape
+    ]
+    return TensorFigure(name=name, shape=tuple(axes), dtype=np.dtype(dtype).name)
+
+
+READERS: Mapping[str, Callable[[Path, int], Opened]] = {
+    ".tflite": _litert,
+    ".onnx": _onnx,
+    ".saved_model.zip": _saved_model,
+    ".keras": _keras,
+    ".h5": _keras,
+}
+"""By the end of a file's name; a sparse archive has no runtime of its own."""
