@@ -247,13 +247,19 @@ MANY: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("target", MANY.values(), ids=MANY)
 def test_many_zeros_are_learned_where_nothing_else_is_said(target: dict[str, Any]) -> None:
     made = PruningSpec.model_validate(prune(granularity="weight", target=target))
-    assert made.prune.criterion == criteria.VariationalDropoutCriterion()
+    assert made.prune.criterion == criteria.VariationalDropoutCriterion(epochs=60)
     assert made.prune.scope == "global"
     assert made.schedule == spec.PolynomialSchedule(steps=10, epochs_per_step=2)
     assert made.fine_tune is not None
     assert made.fine_tune.distillation == recovery.Distillation()
     assert made.fine_tune.early_stopping is None
     assert PruningSpec.model_validate_json(made.model_dump_json()) == made
+
+
+def test_nearly_all_zeros_are_learned_for_longer() -> None:
+    target = {"kind": "fraction", "remove": 0.97}
+    made = PruningSpec.model_validate(prune(granularity="weight", target=target))
+    assert made.prune.criterion == criteria.VariationalDropoutCriterion(epochs=120)
 
 
 @pytest.mark.parametrize(
