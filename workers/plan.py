@@ -15,7 +15,7 @@ from workers.search.measures import as_trained
 from workers.search.resolve import Bench, Resolved, resolve
 from workers.training.data import load_data
 from workers.training.evidence import collect
-from workers.training.objective import infer
+from workers.training.unlabelled import settled
 from workers.training.variational import evidence as noise_evidence
 
 AT_MOST_SAMPLES = 256
@@ -123,7 +123,7 @@ def _evidence(model: Any, order: Order) -> engine.Evidence | None:
     data = load_data(
         Path(order.dataset_path), order.dataset, completed(model, order.model), spec.seed
     )
-    objective = infer(model, order.model.training, data.train.targets, spec)
+    data, objective = settled(data, order.dataset, model, order.model.training, spec)
     return collect(model, data, objective, spec.prune.criterion, spec.seed, AT_MOST_SAMPLES)
 
 

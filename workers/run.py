@@ -54,9 +54,10 @@ from workers.search.resolve import BYTES_TRIALS, Bench, Resolved, is_searched, r
 from workers.training.data import Data, load_data
 from workers.training.evidence import collect, drawn
 from workers.training.fine_tune import Diverged, FineTuner
-from workers.training.objective import Objective, infer
+from workers.training.objective import Objective
 from workers.training.state import JobState, restore, save
 from workers.training.teaching import Teacher
+from workers.training.unlabelled import settled
 from workers.training.variational import evidence as noise_evidence
 
 CALIBRATED_BY = 200
@@ -130,9 +131,9 @@ class Job:
             model = load(Path(order.model_path), order.model, self.scratch)
             if order.dataset is not None and order.dataset_path is not None:
                 info = completed(model, order.model)
-                self.data = load_data(Path(order.dataset_path), order.dataset, info, self.spec.seed)
-                self.objective = infer(
-                    model, order.model.training, self.data.train.targets, self.spec
+                data = load_data(Path(order.dataset_path), order.dataset, info, self.spec.seed)
+                self.data, self.objective = settled(
+                    data, order.dataset, model, order.model.training, self.spec
                 )
                 for note in (*self.data.notes, *self.objective.notes):
                     self._note(note)
@@ -537,6 +538,7 @@ class Job:
             verdict=(),
             notes=tuple(self.notes),
             accuracy_measured=self.data is not None,
+            unlabelled=self.order.dataset is not None and self.order.dataset.unlabelled,
             loss=self.objective.summary if self.objective else None,
             peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             seed=self.spec.seed,

@@ -74,6 +74,12 @@ class DatasetInfo(Record):
     """
     label_range: tuple[int, int] | None = None
     """Smallest and largest integer label, where the targets are integers."""
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether there are inputs alone."""
+        return not any(split.targets for split in self.splits.values())
+
     columns: tuple[str, ...] | None = None
     """Tables: feature columns in the order the model receives them."""
     options: DatasetOptions = DatasetOptions()

@@ -166,6 +166,8 @@ class Metrics(Record):
     notes: tuple[str, ...] = ()
     """Decisions taken on the user's behalf: inferred loss, held-out share, kept units."""
     accuracy_measured: bool
+    unlabelled: bool = False
+    """Whether metrics compare with the original's answers, because the data have no targets."""
     loss: str | None = None
     peak_memory_bytes: int
     seed: int

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from app.domain.dataset import ALL, TEXT, ArrayInfo, DatasetInfo, listed
-from app.domain.errors import DatasetMismatch
+from app.domain.errors import DatasetMismatch, InvalidSpec
 from app.domain.model import ModelInfo, TensorInfo
 from app.domain.objective import Match, check_asked, check_metric, settle
 from app.domain.recovery import LossName
@@ -51,7 +51,16 @@ def check_objective(model: ModelInfo, data: DatasetInfo, spec: PruningSpec) -> N
         DatasetMismatch: with what the model expects and what the data set has.
         InvalidSpec: a loss or metric that cannot be computed.
     """
-    steps = adaptation(model, data).targets
+    steps: tuple[Reshape | None, ...] = adaptation(model, data).targets
+    if data.unlabelled:
+        # The original's answers stand for targets: of each output's own shape.
+        if "auc" in (spec.evaluate.metrics or ()):
+            raise InvalidSpec(
+                "auc wants to know which samples are positive, and the data set has no targets: "
+                "use accuracy, which then says how often both models agree.",
+                field="evaluate.metrics",
+            )
+        steps = (None,) * len(model.outputs)
     asked = spec.fine_tune.loss if spec.fine_tune else None
     compiled = model.training.loss if model.training else None
     activations = model.output_activations or (None,) * len(steps)
@@ -62,9 +71,9 @@ def check_objective(model: ModelInfo, data: DatasetInfo, spec: PruningSpec) -> N
         match = Match(
             width=tensor.shape[-1],
             activation=activation,
-            shape=step.shape,
-            integer=step.integer,
-            dtype="int32" if step.integer else "float32",
+            shape=_answer(tensor.shape) if step is None else step.shape,
+            integer=step is not None and step.integer,
+            dtype="int32" if step is not None and step.integer else "float32",
         )
         loss, _ = settle(match, asked, compiled)
         found.append((loss, match))
@@ -72,6 +81,11 @@ def check_objective(model: ModelInfo, data: DatasetInfo, spec: PruningSpec) -> N
             check_metric(metric, loss, match)
     shapes = [tensor.shape for tensor in model.inputs]
     check_asked(spec, shapes, found if len(found) == len(steps) else ())
+
+
+def _answer(shape: Axes) -> Shape:
+    """Of one sample's answer; an axis of any length counts as one step."""
+    return tuple(axis or 1 for axis in shape[1:])
 
 
 def adaptation(model: ModelInfo, data: DatasetInfo) -> Adaptation:
@@ -85,9 +99,10 @@ def adaptation(model: ModelInfo, data: DatasetInfo) -> Adaptation:
         _adapt_input(tensor, array, data) for tensor, array in _pairs(model, split.inputs, "input")
     )
     _check_vocabulary(model, data)
+    pairs = [] if data.unlabelled else _pairs(model, split.targets, "output")
     targets = tuple(
         _adapt_target(model, index, tensor, array, data)
-        for index, (tensor, array) in enumerate(_pairs(model, split.targets, "output"))
+        for index, (tensor, array) in enumerate(pairs)
     )
     shapes = {array.name: array.shape for array in split.inputs}
     notes = tuple(

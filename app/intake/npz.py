@@ -33,7 +33,7 @@ from app.domain.errors import InvalidDataset
 
 EXPECTED_KEYS = (
     "Expected keys x_train, y_train, x_test, y_test (and, if wanted, x_val, y_val), or x, y; "
-    "several inputs as x_train.<input name>"
+    "several inputs as x_train.<input name>; without any y, the model's answers stand for them"
 )
 CHUNK_BYTES = 4 * 2**20
 MAX_ARRAYS = 256
@@ -118,7 +118,7 @@ def inspect_npz(archive: zipfile.ZipFile, options: DatasetOptions) -> DatasetInf
     findings = {slot: _scan(archive, entry) for slot, entry in entries.items()}
     targets = [entry for entry in entries.values() if entry.slot.role == "y"]
     labels = [entry for entry in targets if entry.slot.name == targets[0].slot.name]
-    single = len(labels) == len(targets)
+    single = 0 < len(labels) == len(targets)
     if any(entry.family == "text" for entry in targets) and not single:
         raise InvalidDataset(
             "Text labels are understood for one output only; this data set has several. Store "
@@ -232,7 +232,10 @@ def _check_splits(entries: dict[Slot, _Entry]) -> list[str]:
         for role in "xy"
         for split in splits
     }
+    unlabelled = not any(slot.role == "y" for slot in entries)
     for (role, split), here in names.items():
+        if role == "y" and unlabelled:
+            continue  # The model's own answers will stand for them.
         suffix = "" if split == ALL else f"_{split}"
         if not here:
             raise InvalidDataset(

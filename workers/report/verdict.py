@@ -216,7 +216,10 @@ def _quality(metrics: Metrics) -> str:
             if not name.endswith("loss"):
                 text = _one_quality(name, before_export[name], value)
                 said.append(f"as {export}, {text}")
-    return "On held-out data: " + "; ".join(said) + "." if said else ""
+    where = "On held-out data"
+    if metrics.unlabelled:
+        where = "Against the original's own answers on held-out inputs"
+    return f"{where}: " + "; ".join(said) + "." if said else ""
 
 
 def _one_quality(name: str, before: MetricValue, after: MetricValue) -> str:

@@ -28,7 +28,7 @@ class Raw:
     @property
     def count(self) -> int:
         """Samples."""
-        return len(next(iter(self.targets.values())))
+        return len(next(iter(self.inputs.values())))
 
     def take(self, indexes: Array) -> "Raw":
         """These samples, copied."""

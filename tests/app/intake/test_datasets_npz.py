@@ -115,7 +115,7 @@ def with_value(value: float) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"x": X}, "Add y: the targets"),
+        ({"x_train": X, "x_test": X, "y_test": Y}, "Add y_train: the targets"),
         ({"y": Y}, "Add x: the inputs"),
         ({"x_train": X, "y_train": Y, "x_test": X}, "Add y_test"),
         ({"x_test": X, "y_test": Y}, "Add x_train and y_train"),
