@@ -10,9 +10,11 @@ from app.domain.job import Order
 from app.domain.metrics import Plan, PlannedLayer, PlannedState
 from workers import engine
 from workers.loading import completed, load
+from workers.pace import Pace
 from workers.report.target import planned_target
 from workers.search.measures import as_trained
 from workers.search.resolve import Bench, Resolved, resolve
+from workers.training.control import dense_spec
 from workers.training.data import load_data
 from workers.training.evidence import collect
 from workers.training.unlabelled import settled
@@ -32,6 +34,9 @@ def plan(order: Order) -> Plan:
         EngineRefusal: the model cannot be pruned as asked, or the criterion looks at data and the
             order has none.
     """
+    if order.spec.control is not None:
+        spec = dense_spec(order.spec, Pace(order.spec).epochs)
+        order = order.model_copy(update={"spec": spec})
     apart = engine.inlined(load(Path(order.model_path), order.model, Path(order.scratch)))
     model = apart.model
     analysis = engine.analyse(model)

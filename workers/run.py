@@ -51,6 +51,8 @@ from workers.report.verdict import verdict
 from workers.search.drop import SMALLEST, Budget, Search
 from workers.search.measures import as_trained
 from workers.search.resolve import BYTES_TRIALS, Bench, Resolved, is_searched, resolve
+from workers.training.control import NOTE as CONTROL
+from workers.training.control import dense_spec, fresh
 from workers.training.data import Data, load_data
 from workers.training.evidence import collect, drawn
 from workers.training.fine_tune import Diverged, FineTuner
@@ -87,10 +89,12 @@ class Job:
     def __init__(self, order: Order, reporter: Reporter) -> None:
         self.order = order
         self.spec = order.spec
+        if order.spec.control is not None:
+            self.spec = dense_spec(order.spec, Pace(order.spec).epochs)
         self.reporter = reporter
         self.out = Path(order.out)
         self.scratch = Path(order.scratch)
-        self.pace = Pace(order.spec)
+        self.pace = Pace(self.spec)
         self.notes: list[str] = []
         self.data: Data | None = None
         self.objective: Objective | None = None
@@ -295,6 +299,9 @@ class Job:
         self._learn(state)
         for step, share in enumerate(engine.shares(self.spec.schedule)):
             self._prune(state, step, share)
+            if self.spec.control is not None and not state.epoch_in_step:
+                state.model = fresh(state.model, self.spec.seed)
+                self._note(CONTROL)
             self._fine_tune(state, step)
 
     def _learn(self, state: JobState) -> None:

@@ -345,8 +345,10 @@ class Prune(Strict):
 
     @property
     def zeros(self) -> float:
-        """Share of single weights that the target asks to remove; 0 where it asks otherwise."""
-        if not isinstance(self.granularity, WeightGranularity):
+        """Share of weights that are asked to become zero; 0 where units go, or that is not said."""
+        if isinstance(self.granularity, NmGranularity):
+            return 1.0 - self.granularity.n / self.granularity.m
+        if self.structured:
             return 0.0
         match self.target:
             case FractionTarget(remove=remove):
@@ -448,6 +450,10 @@ class PruningSpec(Strict):
     schedule: Schedule = OneShotSchedule()
     fine_tune: FineTune | None = FineTune()
     """`null` prunes without training."""
+    control: Literal["dense"] | None = None
+    """`dense`: a control to compare with. After the cut, weights are drawn anew and trained from
+    scratch for all epochs of the job; granularities that make zeros cut channels instead, to as
+    many parameters. The other control is criterion random. [Liu et al. 2019, arXiv:1810.05270]"""
     evaluate: Evaluate = Evaluate()
     exports: tuple[Export, ...] = Field(default=("keras",), min_length=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -459,7 +465,8 @@ class PruningSpec(Strict):
         said = self.model_fields_set & {"schedule", "fine_tune"}
         said |= self.prune.model_fields_set & {"criterion", "scope"}
         zeros = self.prune.zeros
-        if self.dataset is None or said or zeros < MOSTLY_ZEROS:
+        weights = isinstance(self.prune.granularity, WeightGranularity)
+        if self.dataset is None or said or not weights or zeros < MOSTLY_ZEROS:
             return self
         criterion = VariationalDropoutCriterion(epochs=120 if zeros >= NEARLY_ALL_ZEROS else 60)
         learned = {
@@ -510,6 +517,8 @@ class PruningSpec(Strict):
                 "criterion variational_dropout is learned by training, and this job does not "
                 "train: give a dataset and fine_tune, or use criterion magnitude",
             )
+        if self.control is not None:
+            self._check_control()
         if self.fine_tune is None and not isinstance(self.schedule, OneShotSchedule):
             raise wrong(
                 "schedule",
@@ -526,3 +535,23 @@ class PruningSpec(Strict):
         if len(set(self.exports)) != len(self.exports):
             raise wrong("exports", "exports names a format twice")
         return self
+
+    def _check_control(self) -> None:
+        if self.fine_tune is None:
+            raise wrong(
+                "control",
+                "a dense control is trained from scratch: give a dataset and fine_tune, or leave "
+                "control out",
+            )
+        if isinstance(self.prune.target, AccuracyDropTarget):
+            raise wrong(
+                "control",
+                "a control is as large as a pruned model, and accuracy_drop finds out how large "
+                "that is: use the share that it found as a macs or parameters target",
+            )
+        if not self.prune.structured and not self.prune.zeros:
+            raise wrong(
+                "control",
+                f"how many weights criterion {self.prune.criterion.kind} removes is not known "
+                "beforehand: use a parameters or fraction target",
+            )

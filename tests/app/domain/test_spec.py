@@ -76,6 +76,7 @@ ACCEPTED = {
         )
     },
     "learned blocks": prune(granularity="block", criterion="variational_dropout"),
+    "control": prune(granularity="n_m", target=None) | {"control": "dense"},
     "rounding": prune(round_to=8, min_units=8),
     "global unit": prune(granularity="unit", scope="global"),
     "iterative": with_(schedule={"kind": "iterative", "steps": 100}),
@@ -203,6 +204,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "bytes that need data": (
         prune(target={"kind": "bytes", "export": "litert_int8", "max": 1000}),
         "prune.target.bytes",
+    ),
+    "control of a search": (
+        prune(target={"kind": "accuracy_drop", "max_points": 1}) | {"control": "dense"},
+        "",
+    ),
+    "control without training": (with_(control="dense", fine_tune=None), ""),
+    "control of who knows what": (
+        only_prune(granularity="weight", criterion="threshold") | {"control": "dense"},
+        "",
     ),
     "learned without training": (
         prune(granularity="weight", criterion="variational_dropout") | {"fine_tune": None},

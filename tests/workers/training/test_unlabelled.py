@@ -87,12 +87,7 @@ def test_a_job_with_inputs_alone(how: dict[str, Any], tmp_path: Path) -> None:
     spec = {
         "dataset": "dts_1",
         "prune": {"granularity": "unit", "target": {"kind": "fraction", "remove": 0.5}},
-        "fine_tune": {
-            "epochs": 30,
-            "batch_size": 32,
-            "optimizer": {"kind": "adam", "learning_rate": 0.01},
-        }
-        | how,
+        "fine_tune": {"epochs": 30, "batch_size": 32, "optimizer": adam} | how,
     }
     order = make_order(tmp_path / "m.keras", tmp_path, spec, data=tmp_path / "d.npz")
     with (tmp_path / "told").open("w") as pipe:
