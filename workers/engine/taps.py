@@ -42,7 +42,7 @@ def inputs_tapped(model: Any, tell: Callable[[Any, Any], None]) -> Iterator[None
     with ExitStack() as taps:
         for layer in _reachable(model):
             if (reader := reader_of(layer)) is not None:
-                taps.enter_context(_instead(layer, "call", _telling(layer, reader, tell)))
+                taps.enter_context(instead(layer, "call", _telling(layer, reader, tell)))
         yield
 
 
@@ -69,7 +69,7 @@ def outputs_tapped(model: Any, tell: Callable[[Any, Any], None]) -> Iterator[Non
     with ExitStack() as taps:
         for one in graphs(model):
             run = one._run_through_graph
-            taps.enter_context(_instead(one, "_run_through_graph", _watched(one, run, tell)))
+            taps.enter_context(instead(one, "_run_through_graph", _watched(one, run, tell)))
         yield
 
 
@@ -180,7 +180,7 @@ def _reachable(layer: Any) -> list[Any]:
 
 
 @contextmanager
-def _instead(thing: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+def instead(thing: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
     """`function` in the place of a method of one object; Keras does not track it."""
     object.__setattr__(thing, name, function)
     try:

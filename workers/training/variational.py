@@ -1,11 +1,13 @@
 """Sparse variational dropout: training that learns how much noise each weight bears.
 
-[Molchanov, Ashukha & Vetrov 2017, arXiv:1701.05369, with the additive noise of its section 4.2.
-Noise is drawn for the weights, once per batch, as in Blundell et al. 2015, arXiv:1505.05424: so it
-is the same for every layer that owns kernels, whatever it computes.]
+[Molchanov, Ashukha & Vetrov 2017, arXiv:1701.05369, with the additive noise of its section 4.2. Of
+Dense layers the noise is drawn per sample, for what they put out (Kingma et al. 2015,
+arXiv:1506.02557), of all others for the weights, once per batch (Blundell et al. 2015,
+arXiv:1505.05424), which needs no rule for what a layer computes.]
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import keras
@@ -14,7 +16,8 @@ from numpy.typing import NDArray
 
 from app.domain.criteria import VariationalDropoutCriterion
 from workers.engine.evidence import Evidence
-from workers.engine.graph import kernels, values
+from workers.engine.graph import calls, kernels, values
+from workers.engine.taps import graphs, instead
 from workers.training.data import Samples
 from workers.training.evidence import drawn
 from workers.training.objective import Objective
@@ -54,6 +57,7 @@ class Noisy(keras.Model):  # type: ignore[misc]
         self._per_sample = scale / samples
         self._speed = speed
         self._seeds = keras.random.SeedGenerator(0)
+        self._dense = dict(_dense(model, self.kernels))
         self.price = self.add_weight(shape=(), initializer="zeros", trainable=False, name="price")
         self._steps = {
             key: self.add_weight(
@@ -84,16 +88,22 @@ class Noisy(keras.Model):  # type: ignore[misc]
         ops = keras.ops
         mapped = {id(one): (one, one.value) for one in self.student.variables}
         divergence = 0.0
-        for key, kernel in self.kernels.items():
-            weight = ops.convert_to_tensor(kernel.value)
-            exact = ops.cast(weight, "float32")
-            rate = log_rate(exact, INITIAL + self._speed * ops.convert_to_tensor(self._steps[key]))
-            divergence += ops.sum(divergences(rate))
-            noise = keras.random.normal(exact.shape, dtype="float32", seed=self._seeds)
-            noisy = exact + ops.exp(0.5 * rate) * ops.abs(exact) * noise
-            mapped[id(kernel)] = (kernel, ops.cast(noisy, weight.dtype))
-        with keras.StatelessScope(state_mapping=list(mapped.values())) as scope:
-            outputs = self.student(inputs, training=True)
+        with ExitStack() as noise_in:
+            for key, kernel in self.kernels.items():
+                weight = ops.convert_to_tensor(kernel.value)
+                exact = ops.cast(weight, "float32")
+                steps = ops.convert_to_tensor(self._steps[key])
+                rate = log_rate(exact, INITIAL + self._speed * steps)
+                divergence += ops.sum(divergences(rate))
+                if key in self._dense:
+                    layer, variance = self._dense[key], ops.exp(rate) * ops.square(exact)
+                    noise_in.enter_context(instead(layer, "call", self._noisy(layer, variance)))
+                else:
+                    noise = self._normal(exact.shape)
+                    noisy = exact + ops.exp(0.5 * rate) * ops.abs(exact) * noise
+                    mapped[id(kernel)] = (kernel, ops.cast(noisy, weight.dtype))
+            with keras.StatelessScope(state_mapping=list(mapped.values())) as scope:
+                outputs = self.student(inputs, training=True)
         for variable in self.student.non_trainable_variables:
             # Statistics and states of random numbers that the call has moved.
             value = scope.get_current_value(variable)
@@ -101,6 +111,38 @@ class Noisy(keras.Model):  # type: ignore[misc]
                 variable.assign(value)
         self.add_loss(ops.convert_to_tensor(self.price) * self._per_sample * divergence)
         return outputs
+
+    def _noisy(self, layer: Any, variances: Any) -> Callable[..., Any]:
+        """A Dense layer's call, with noise on what it puts out as its weights' noise makes it."""
+        ops = keras.ops
+
+        def call(inputs: Any, training: bool | None = None) -> Any:
+            mean = ops.matmul(inputs, layer.kernel)
+            exact = ops.cast(inputs, "float32")
+            variance = ops.matmul(ops.square(exact), variances) + SMALL
+            noise = ops.sqrt(variance) * self._normal(ops.shape(mean))
+            mean = mean + ops.cast(noise, mean.dtype)
+            if layer.bias is not None:
+                mean = ops.add(mean, layer.bias)
+            return mean if layer.activation is None else layer.activation(mean)
+
+        return call
+
+    def _normal(self, shape: Any) -> Any:
+        return keras.random.normal(shape, dtype="float32", seed=self._seeds)
+
+
+def _dense(model: Any, kernels: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Plain Dense layers by the key of their kernel, those in nested graphs too.
+
+    What wrappers such as TimeDistributed hold is left out: they call it in ways of their own.
+    """
+    keys = {id(kernel): key for key, kernel in kernels.items()}
+    for one in graphs(model):
+        for node in calls(one):
+            layer = node.operation
+            if type(layer) is keras.layers.Dense and layer.quantization_mode is None:
+                yield keys[id(layer.kernel)], layer
 
 
 def log_rate(weight: Any, log_variance: Any) -> Any:

@@ -257,7 +257,7 @@ MANY: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("target", MANY.values(), ids=MANY)
 def test_many_zeros_are_learned_where_nothing_else_is_said(target: dict[str, Any]) -> None:
     made = PruningSpec.model_validate(prune(granularity="weight", target=target))
-    assert made.prune.criterion == criteria.VariationalDropoutCriterion(epochs=60)
+    assert made.prune.criterion == criteria.VariationalDropoutCriterion(price=0.3)
     assert made.prune.scope == "global"
     assert made.schedule == spec.PolynomialSchedule(steps=10, epochs_per_step=2)
     assert made.fine_tune is not None

@@ -152,6 +152,37 @@ def test_statistics_and_random_states_move_and_weights_do_not() -> None:
         np.testing.assert_array_equal(kernels[key], one)
 
 
+def test_the_noise_of_dense_layers_is_that_of_their_weights() -> None:
+    """Per sample: of variance Σ x²σ² around the exact output, and none of it shared."""
+    model = keras.Sequential([keras.Input((6,), name="x"), keras.layers.Dense(4, name="dense")])
+    noisy = Noisy(model, 512, 1.0)
+    variances = np.random.default_rng(0).uniform(0.01, 1.0, (6, 4))
+    (key,) = noisy.kernels
+    noisy.restore({key: np.log(variances)})
+    weights = np.full((6, 4), 0.5, np.float32)
+    model.set_weights([weights, np.ones(4, np.float32)])
+    x = np.tile(np.arange(1.0, 7.0, dtype=np.float32), (40_000, 1))
+    drawn = np.asarray(noisy(x, training=True))
+    np.testing.assert_allclose(drawn.mean(axis=0), x[0] @ weights + 1.0, rtol=0.02)
+    np.testing.assert_allclose(drawn.var(axis=0), x[0] ** 2 @ variances, rtol=0.05)
+
+
+def test_other_kernels_are_noisy_too() -> None:
+    inner = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Conv2D(2, 3)])
+    steps = keras.layers.TimeDistributed(keras.layers.Dense(2))
+    model = keras.Sequential([keras.Input((6, 6, 1)), inner, keras.layers.Reshape((4, 8)), steps])
+    noisy = Noisy(model, 512, 1.0)
+    x = np.ones((2, 6, 6, 1), np.float32)
+    exact = np.asarray(model(x))
+    for key in noisy.kernels:
+        known = {each: np.full(one.shape, -30.0) for each, one in noisy.kernels.items()}
+        noisy.restore(known | {key: np.full(noisy.kernels[key].shape, -1.0)})
+        drawn = np.asarray(noisy(x, training=True))
+        assert np.abs(drawn - exact).max() > 1e-2, key
+        # Once per batch: both samples are alike, and so are their outputs.
+        np.testing.assert_allclose(drawn[0], drawn[1], rtol=1e-4, atol=1e-4)
+
+
 def test_what_is_restored_is_what_was_learned() -> None:
     noisy = Noisy(linear(), 512, 1.0, speed=7.0)
     assert {float(one.mean()) for one in noisy.log_variances.values()} == {INITIAL}
