@@ -41,6 +41,7 @@ from workers.measure.compare import (
 )
 from workers.measure.latency import cores
 from workers.measure.pair import Files
+from workers.measure.sparse import time_sparse
 from workers.pace import Pace
 from workers.plan import plan
 from workers.protocol import Reporter, Saved, finite
@@ -524,6 +525,9 @@ class Job:
         for asked in timings(self.spec):
             with self._phase("measuring"):
                 time_both(original, final, files, asked, self.spec.seed, measured, self._note)
+        if not self.spec.prune.structured and self.spec.evaluate.latency is not None:
+            with self._phase("measuring"):
+                measured.sparse.update(time_sparse(final, self.scratch, self.spec.seed))
 
     # --- report ----------------------------------------------------------------------------
     def _metrics(
@@ -538,7 +542,12 @@ class Job:
             after=after,
             equality=state.equality,
             files=measured.files,
-            per_layer=per_layer(engine.count(whole), engine.count(state.model), state.cut_notes),
+            per_layer=per_layer(
+                engine.count(whole),
+                engine.count(state.model),
+                state.cut_notes,
+                measured.sparse,
+            ),
             history=tuple(state.history),
             target=target_figure(self.spec.prune, before, after, state.tally, state.resolved, lost),
             phases_seconds={name: round(value, 3) for name, value in self._seconds.items()},

@@ -60,6 +60,21 @@ class EqualityFigure(Record):
     holds: bool
 
 
+class SparseFigure(Record):
+    """A Dense kernel as compressed sparse rows beside the layer on LiteRT: one sample, one thread."""
+
+    sparsity: float
+    """Share of the kernel's entries that are zero."""
+    dense_ms: float
+    sparse_ms: float
+    speed_up: float
+    """Of sparse over dense: the median over pairs of neighbouring calls."""
+    speed_up_interval: tuple[float, float]
+    break_even: float | None
+    """Sparsity from which on sparse is faster, by a line through measured random patterns; None
+    where it never is, as for small layers."""
+
+
 class LayerFigure(Record):
     """What happened to one layer."""
 
@@ -73,6 +88,8 @@ class LayerFigure(Record):
     units_before: int | None = None
     units_after: int | None = None
     note: str | None = None
+    sparse: SparseFigure | None = None
+    """With zeros, of large Dense layers, where latency is measured."""
 
 
 class EpochFigure(Record):

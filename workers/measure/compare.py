@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from app.domain.errors import EngineRefusal
-from app.domain.metrics import FileFigure, LatencyValue, MetricValue, State
+from app.domain.metrics import FileFigure, LatencyValue, MetricValue, SparseFigure, State
 from app.domain.spec import (
     QUANTISED,
     BytesTarget,
@@ -61,11 +61,13 @@ class Figures:
 
 @dataclass
 class Measured:
-    """Both models' figures, and what is known of the final model's files, by export."""
+    """Both models' figures, and what is known of the final model's files and layers."""
 
     before: Figures = field(default_factory=Figures)
     after: Figures = field(default_factory=Figures)
     files: dict[str, FileFigure] = field(default_factory=dict)
+    sparse: dict[str, SparseFigure] = field(default_factory=dict)
+    """By layer."""
 
     def complete(self, before: State, after: State) -> tuple[State, State]:
         """Both states with their figures."""

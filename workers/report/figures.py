@@ -1,15 +1,21 @@
 """The per-layer table, and what shrinking did."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
-from app.domain.metrics import LayerFigure
+from app.domain.metrics import LayerFigure, SparseFigure
 from workers.engine import Counts, Shrunk
 
 NAMED = 8
 """Layers that a note names before it says how many more there are."""
 
 
-def per_layer(before: Counts, after: Counts, notes: Mapping[str, str]) -> tuple[LayerFigure, ...]:
+def per_layer(
+    before: Counts,
+    after: Counts,
+    notes: Mapping[str, str],
+    sparse: Mapping[str, SparseFigure] = MappingProxyType({}),
+) -> tuple[LayerFigure, ...]:
     """Each layer of the original, beside what became of it."""
     later = {layer.name: layer for layer in after.layers}
 
@@ -30,6 +36,7 @@ def per_layer(before: Counts, after: Counts, notes: Mapping[str, str]) -> tuple[
                 "units_before": layer.units,
                 "units_after": figure(layer.name, "units"),
                 "note": notes.get(layer.name),
+                "sparse": sparse.get(layer.name),
             }
         )
         for layer in before.layers

@@ -36,13 +36,27 @@ def network(dtype: str = "float32") -> Any:
     return model
 
 
-def documented() -> Any:
-    """The loader that users copy."""
-    (code,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    assert len(code.strip().splitlines()) <= 30
-    names: dict[str, Any] = {}
-    exec(compile(code, str(DOCS), "exec"), names)
-    return names["load"]
+def documented(name: str) -> Any:
+    """A function that users copy."""
+    for code in re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL):
+        if f"def {name}(" in code:
+            assert len(code.strip().splitlines()) <= 33
+            names: dict[str, Any] = {}
+            exec(compile(code, str(DOCS), "exec"), names)
+            return names[name]
+    raise AssertionError(f"no {name} in {DOCS}")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_documented_sparse_product_computes_the_model(bias: bool) -> None:
+    hidden = [keras.layers.Dense(9, activation=kind) for kind in ("relu", "sigmoid", "linear")]
+    out = keras.layers.Dense(4, activation="softmax", use_bias=bias)
+    model = keras.Sequential([keras.Input((3, 2)), keras.layers.Flatten(), *hidden, out])
+    x = np.random.default_rng(0).standard_normal((5, 3, 2)).astype(np.float32)
+    found = documented("sparse_predict")(model)(x)
+    np.testing.assert_allclose(found, model.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="no Dense layer"):
+        documented("sparse_predict")(network())
 
 
 def same(one: Any, other: Any) -> bool:
@@ -54,7 +68,7 @@ def same(one: Any, other: Any) -> bool:
 def test_the_same_weights_come_back(dtype: str, tmp_path: Path) -> None:
     model = network(dtype)
     write_sparse(model, tmp_path / "model.sparse.npz")
-    for load in (read_sparse, documented()):
+    for load in (read_sparse, documented("load")):
         again = load(tmp_path / "model.sparse.npz")
         assert same(model, again)
         inputs = np.ones((2, 6, 6, 2), "float32")
