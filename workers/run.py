@@ -16,7 +16,13 @@ from app.domain.analysis import ModelAnalysis
 from app.domain.criteria import VariationalDropoutCriterion
 from app.domain.errors import EngineRefusal, InternalError
 from app.domain.job import Order
-from app.domain.metrics import EqualityFigure, Metrics, State, TrialFigure
+from app.domain.metrics import (
+    EqualityFigure,
+    Metrics,
+    SensitivityFigure,
+    State,
+    TrialFigure,
+)
 from app.domain.recovery import FineTune
 from app.domain.spec import (
     AccuracyDropTarget,
@@ -52,6 +58,7 @@ from workers.report.verdict import verdict
 from workers.search.drop import SMALLEST, Budget, Search
 from workers.search.measures import as_trained
 from workers.search.resolve import BYTES_TRIALS, Bench, Resolved, is_searched, resolve
+from workers.search.sensitivity import sensitivity
 from workers.training.control import NOTE as CONTROL
 from workers.training.control import dense_spec, fresh
 from workers.training.data import Data, load_data
@@ -293,6 +300,19 @@ class Job:
         with self._phase("evaluating"):
             models = (original, final)
             return lost(*(right(each, self.data.test, self.objective) for each in models))
+
+    def _sensitivity(self, whole: Any) -> SensitivityFigure | None:
+        """What each layer of the original bears, where that is asked."""
+        asked = self.spec.evaluate.sensitivity
+        if asked is None or self.data is None or self.objective is None:
+            return None
+        evidence = self._calibrate(whole, 0)
+        with self._phase("evaluating"):
+            return sensitivity(
+                *(whole, self.spec.prune, asked, self.data, self.objective),
+                self.spec.seed,
+                evidence,
+            )
 
     # --- prune -----------------------------------------------------------------------------
     def _cut_and_train(self, state: JobState) -> None:
@@ -542,6 +562,7 @@ class Job:
             after=after,
             equality=state.equality,
             files=measured.files,
+            sensitivity=self._sensitivity(whole),
             per_layer=per_layer(
                 engine.count(whole),
                 engine.count(state.model),

@@ -60,8 +60,29 @@ class EqualityFigure(Record):
     holds: bool
 
 
+class SensitiveLayer(Record):
+    """One layer, or several that lose units together."""
+
+    layers: tuple[str, ...]
+    values: tuple[float | None, ...]
+    """The metric without each share of it; None where so much cannot go."""
+
+
+class SensitivityFigure(Record):
+    """What the original bears, layer by layer, on validation samples."""
+
+    metric: str
+    """Its name; `loss` where there is no other."""
+    whole: float | None
+    """Of the original."""
+    shares: tuple[float, ...]
+    layers: tuple[SensitiveLayer, ...]
+    """In the model's order."""
+    samples: int
+
+
 class SparseFigure(Record):
-    """A Dense kernel as compressed sparse rows beside the layer on LiteRT: one sample, one thread."""
+    """A Dense kernel in sparse rows (CSR), beside the layer on LiteRT; one sample, one thread."""
 
     sparsity: float
     """Share of the kernel's entries that are zero."""
@@ -176,6 +197,7 @@ class Metrics(Record):
     per_layer: tuple[LayerFigure, ...]
     history: tuple[EpochFigure, ...] = ()
     phases_seconds: dict[str, float]
+    sensitivity: SensitivityFigure | None = None
     target: TargetFigure | None = None
     """None where the criterion or granularity decides by itself how much goes."""
     verdict: tuple[str, ...]

@@ -420,12 +420,27 @@ class Latency(Strict):
     repeats: int = Field(default=50, ge=5, le=1000)
 
 
+class Sensitivity(Strict):
+    """How much each layer bears: cut alone, without training, and evaluated on validation samples.
+
+    Layers that lose units together are cut together. [Li et al. 2017, arXiv:1608.08710, 3.2]
+    """
+
+    shares: tuple[Share, ...] = Field(default=(0.25, 0.5, 0.75, 0.9), min_length=1, max_length=10)
+    """Of the layer's weights or units that are removed."""
+    layers: int = Field(default=20, ge=1, le=200)
+    """The ones with most parameters are looked at."""
+    samples: int = Field(default=512, ge=1, le=1_000_000)
+
+
 class Evaluate(Strict):
     """What is measured before, after the cut, and at the end."""
 
     metrics: tuple[MetricName, ...] | None = Field(default=None, min_length=1)
     """Inferred from the model's compile config and its loss when left out."""
     latency: Latency | None = Latency()
+    sensitivity: Sensitivity | None = None
+    """Left out: not looked at."""
 
 
 MOSTLY_ZEROS = 0.9
@@ -496,6 +511,8 @@ class PruningSpec(Strict):
                     "without training",
                 )
             object.__setattr__(self, "fine_tune", None)
+        if self.evaluate.sensitivity is not None:
+            self._check_sensitivity()
         if self.dataset is None and self.evaluate.metrics is not None:
             raise wrong(
                 "evaluate.metrics",
@@ -556,4 +573,17 @@ class PruningSpec(Strict):
                 "control",
                 f"how many weights criterion {self.prune.criterion.kind} removes is not known "
                 "beforehand: use a parameters or fraction target",
+            )
+
+    def _check_sensitivity(self) -> None:
+        if self.dataset is None:
+            raise wrong(
+                "evaluate.sensitivity",
+                "sensitivity is what a cut does to the metric: name a dataset, or leave it out",
+            )
+        if isinstance(self.prune.granularity, NmGranularity | HeadGranularity | LayerGranularity):
+            raise wrong(
+                "evaluate.sensitivity",
+                f"sensitivity cuts shares of single layers, and granularity "
+                f"{self.prune.granularity.kind} has none: use weight, block, unit or channel",
             )

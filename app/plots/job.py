@@ -1,5 +1,6 @@
 """A job's figures as pictures: what is left, how good, how fast, where, and how it came about."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -7,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from app.domain.metrics import LayerFigure, Metrics, MetricValue, State
-from app.domain.pareto import LOSS, Point, by_interest, on_front
+from app.domain.pareto import LOSS, LOWER_IS_BETTER, Point, by_interest, on_front
 from app.plots import Format, Theme
 from app.plots.canvas import COLOURS, SERIES, inline, label, legend, panels, written
 
@@ -307,11 +308,49 @@ def _trials(axes: Axes, metrics: Metrics, theme: Theme) -> None:
     legend(axes, theme)
 
 
+# --- what each layer bears ---------------------------------------------------------------------
+def _heat(axes: Axes, metrics: Metrics, theme: Theme) -> None:
+    """The metric without each share of each layer; empty where that much cannot go."""
+    found = metrics.sensitivity
+    assert found is not None
+    rows = [[math.nan if v is None else v for v in one.values] for one in found.layers]
+    # More of a loss is worse, more of all else is better: dark is always bad.
+    falls = found.metric in LOWER_IS_BETTER
+    axes.imshow(rows, aspect="auto", cmap="viridis_r" if falls else "viridis")
+    axes.grid(visible=False)
+    axes.set_xticks(range(len(found.shares)), [f"{share:.0%}" for share in found.shares])
+    names = [_shortened(" + ".join(one.layers)) for one in found.layers]
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    known = [value for row in rows for value in row if not math.isnan(value)]
+    for row, values in enumerate(rows):
+        for column, value in enumerate(values):
+            if math.isnan(value):
+                continue
+            place = (value - min(known)) / ((max(known) - min(known)) or 1.0)
+            good = 1.0 - place if falls else place
+            axes.text(
+                *(column, row, f"{value:.3g}"),
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="#000000" if good > 0.6 else "#ffffff",
+            )
+    whole = "" if found.whole is None else f" (whole: {found.whole:.3g})"
+    words = found.metric.replace("_", " ")
+    label(axes, f"{words.capitalize()} without a share of one layer{whole}", "removed", "", theme)
+
+
 PANELS = (
     Panel("left", "What is left of each size", lambda m: 2 * len(_sizes(m)), _left),
     Panel("quality", "The metric at each moment", lambda m: len(_moments(m)), _quality),
     Panel("speed", "Speed-up by runtime", lambda m: 3 * len(m.after.latency), _speed),
     Panel("layers", "What is left of each layer", lambda m: len(_layers(m)), _by_layer),
+    Panel(
+        "sensitivity",
+        "The metric without shares of single layers",
+        lambda m: len(m.sensitivity.layers) if m.sensitivity else 0,
+        _heat,
+    ),
     Panel(
         "trials",
         "What was tried for the target",

@@ -214,6 +214,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         only_prune(granularity="weight", criterion="threshold") | {"control": "dense"},
         "",
     ),
+    "sensitivity without data": (
+        {
+            "model": COMPLETE["model"],
+            "prune": {"target": HALF},
+            "evaluate": {"sensitivity": {}},
+        },
+        "",
+    ),
+    "sensitivity of heads": (
+        prune(granularity="head") | {"evaluate": {"sensitivity": {}}},
+        "",
+    ),
     "learned without training": (
         prune(granularity="weight", criterion="variational_dropout") | {"fine_tune": None},
         "",

@@ -79,14 +79,30 @@ TRIALS = {
 }
 
 
+SENSITIVITY = {
+    "metric": "accuracy",
+    "whole": 0.97,
+    "shares": [0.25, 0.5],
+    "samples": 100,
+    "layers": [
+        {"layers": ["a"], "values": [0.95, 0.3]},
+        {"layers": ["b", "c"], "values": [0.9, None]},
+    ],
+}
+
+
 def texts(picture: str | bytes) -> list[str]:
     found = ElementTree.fromstring(picture).iter(f"{SVG}text")
     return ["".join(each.itertext()) for each in found]
 
 
 def test_each_picture_shows_its_figures() -> None:
-    found = {name: texts(svg) for name, svg in pictures(metrics(target=TRIALS)).items()}
-    assert list(found) == ["left", "quality", "speed", "layers", "trials", "loss", "metric"]
+    whole = metrics(target=TRIALS, sensitivity=SENSITIVITY)
+    found = {name: texts(svg) for name, svg in pictures(whole).items()}
+    names = ["left", "quality", "speed", "layers", "sensitivity", "trials", "loss", "metric"]
+    assert list(found) == names
+    assert {"a", "b + c", "0.95", "0.3", "0.9", "25%"} <= set(found["sensitivity"])
+    assert "Accuracy without a share of one layer (whole: 0.97)" in found["sensitivity"]
     assert {"2x less", "bytes of keras, compressed"} <= set(found["left"])
     assert {"original", "after the last cut", "at the end"} <= set(found["quality"])
     assert "accuracy on 1,000 held-out samples" in found["quality"]
