@@ -63,24 +63,25 @@ def _litert(file: Path, threads: int) -> Opened:
         for detail, values in wanted:
             interpreter.set_tensor(detail["index"], values.astype(detail["dtype"]))
         interpreter.invoke()
-        return [interpreter.get_tensor(one["index"]) for one in _ordered(interpreter)]
+        return [interpreter.get_tensor(one["index"]) for one in _ordered(interpreter).values()]
 
     ins = [
         _tensor(name, one["shape_signature"], one["dtype"])
         for name, one in interpreter.get_signature_runner().get_input_details().items()
     ]
     outs = [
-        _tensor(one["name"], one["shape_signature"], one["dtype"]) for one in _ordered(interpreter)
+        _tensor(name, one["shape_signature"], one["dtype"])
+        for name, one in _ordered(interpreter).items()
     ]
     return Opened(
         tuple(ins), tuple(outs), {"converter": f"tensorflow {version('tensorflow')}"}, run
     )
 
 
-def _ordered(interpreter: Any) -> list[dict[str, Any]]:
-    """Outputs in the model's order, whatever order the file lists them in."""
+def _ordered(interpreter: Any) -> dict[str, dict[str, Any]]:
+    """Outputs by their name in the signature, in the model's order, whatever the file's is."""
     named = interpreter.get_signature_runner().get_output_details()
-    return [named[name] for name in sorted(named, key=_place)]
+    return {name: named[name] for name in sorted(named, key=_place)}
 
 
 def _place(name: str) -> tuple[int, str]:
