@@ -14,7 +14,8 @@ from app.domain.job import Order
 from app.domain.metrics import Metrics, Plan
 from tests.workers.orders import make_order
 from workers.protocol import Reporter
-from workers.run import Job, run
+from workers.pruner import Pruner
+from workers.run import run
 
 SPEC: dict[str, Any] = {
     "dataset": "dts_1",
@@ -141,19 +142,19 @@ def test_finished_candidates_outlive_the_attempt(
     folder = tmp_path / "again"
     folder.mkdir()
     pipe, begun = io.StringIO(), []
-    through = Job._cut_and_train
+    through = Pruner.cut_and_train
 
-    def die_in_the_third(self: Job, state: Any) -> None:
+    def die_in_the_third(self: Pruner, state: Any) -> None:
         begun.append(state)
         if len(begun) == 3:
             raise Killed
         through(self, state)
 
-    monkeypatch.setattr(Job, "_cut_and_train", die_in_the_third)
+    monkeypatch.setattr(Pruner, "cut_and_train", die_in_the_third)
     with pytest.raises(Killed):
         run(order(files, folder, prune), Reporter(pipe))
     saved = [m["file"] for m in told(pipe) if m.get("type") == "saved" or "file" in m]
-    monkeypatch.setattr(Job, "_cut_and_train", through)
+    monkeypatch.setattr(Pruner, "cut_and_train", through)
     checkpoint = folder / "scratch" / saved[-1]
     later = order(files, folder, prune).model_copy(update={"checkpoint_path": str(checkpoint)})
     pipe = io.StringIO()
