@@ -47,6 +47,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.coverage
 	$(BIN)/python -m benchmarks.graphs
 	$(BIN)/python -m benchmarks.fit
+	$(BIN)/python -m benchmarks.mnist
 
 format: setup
 	$(BIN)/ruff check --fix .
