@@ -4,6 +4,7 @@ import html
 import io
 import re
 import threading
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -75,6 +76,17 @@ def legend(axes: Axes, theme: Theme) -> None:
     handles, _ = axes.get_legend_handles_labels()
     if handles:
         axes.legend(frameon=False, fontsize=8, labelcolor=COLOURS[theme].ink)
+
+
+def error_bars(
+    values: Sequence[float], intervals: Sequence[tuple[float, float] | None]
+) -> list[list[float]]:
+    """Lengths of error bars below and above; 0 where there is no interval."""
+    whole = [one or (value, value) for value, one in zip(values, intervals, strict=True)]
+    return [
+        [max(0.0, value - low) for value, (low, _) in zip(values, whole, strict=True)],
+        [max(0.0, high - value) for value, (_, high) in zip(values, whole, strict=True)],
+    ]
 
 
 def inline(figure: Figure, name: str) -> str:

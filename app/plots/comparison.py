@@ -15,6 +15,7 @@ from app.plots.canvas import (
     COLOURS,
     MARKERS,
     SERIES,
+    error_bars,
     label,
     legend,
     panels,
@@ -173,14 +174,8 @@ def _title(model: Compared, without: str | None = None) -> str:
 
 
 def _errors(metrics: Sequence[MetricValue]) -> list[list[float]]:
-    """Lengths of the bars below and above; 0 where a metric has no interval."""
-    below, above = [], []
-    for metric in metrics:
-        value = metric.value or 0.0
-        low, high = metric.interval or (value, value)
-        below.append(max(0.0, value - low))
-        above.append(max(0.0, high - value))
-    return [below, above]
+    """Lengths of the bars below and above."""
+    return error_bars([one.value or 0.0 for one in metrics], [one.interval for one in metrics])
 
 
 def _original(line: Callable[..., object], before: State | None, name: str, theme: Theme) -> None:

@@ -1,7 +1,7 @@
 """A job's figures as pictures: what is left, how good, how fast, where, and how it came about."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from app.domain.metrics import LayerFigure, Metrics, MetricValue, State
 from app.domain.pareto import LOSS, LOWER_IS_BETTER, Point, by_interest, on_front
 from app.plots import Format, Theme
-from app.plots.canvas import COLOURS, SERIES, inline, label, legend, panels, written
+from app.plots.canvas import COLOURS, SERIES, error_bars, inline, label, legend, panels, written
 
 MOST_LAYERS = 40
 """Rows of a picture that can be read; the layers with most parameters are shown."""
@@ -126,7 +126,7 @@ def _quality(axes: Axes, metrics: Metrics, theme: Theme) -> None:
     axes.errorbar(
         values,
         places,
-        xerr=_bars(values, [one.interval for _, one in rows]),
+        xerr=error_bars(values, [one.interval for _, one in rows]),
         color=SERIES[0],
         marker="o",
         linestyle="none",
@@ -140,17 +140,6 @@ def _quality(axes: Axes, metrics: Metrics, theme: Theme) -> None:
     label(axes, f"{name.capitalize()}, with its 95 % interval", below, "", theme)
 
 
-def _bars(
-    values: Sequence[float], intervals: Sequence[tuple[float, float] | None]
-) -> list[list[float]]:
-    """Lengths of error bars below and above."""
-    whole = [one or (value, value) for value, one in zip(values, intervals, strict=True)]
-    return [
-        [max(0.0, value - low) for value, (low, _) in zip(values, whole, strict=True)],
-        [max(0.0, high - value) for value, (_, high) in zip(values, whole, strict=True)],
-    ]
-
-
 # --- how fast ----------------------------------------------------------------------------------
 def _speed(axes: Axes, metrics: Metrics, theme: Theme) -> None:
     """Speed-ups with their intervals; left of 1 the pruned model is slower."""
@@ -160,7 +149,7 @@ def _speed(axes: Axes, metrics: Metrics, theme: Theme) -> None:
     axes.errorbar(
         values,
         places,
-        xerr=_bars(values, [one.speed_up_interval for one in rows]),
+        xerr=error_bars(values, [one.speed_up_interval for one in rows]),
         color=SERIES[1],
         marker="D",
         linestyle="none",
@@ -281,7 +270,7 @@ def _trials(axes: Axes, metrics: Metrics, theme: Theme) -> None:
     axes.errorbar(
         [trial.keep for trial in rows],
         values,
-        yerr=_bars(values, [trial.interval for trial in rows]),
+        yerr=error_bars(values, [trial.interval for trial in rows]),
         color=SERIES[0],
         marker="o",
         linestyle="none",

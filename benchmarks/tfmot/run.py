@@ -11,37 +11,22 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.environments import interpreter
 from benchmarks.mnist import ended, prepared, weights, workplace
 from tests.e2e.service import serve
 
 HERE = Path(__file__).parent
-ENVIRONMENT = HERE / ".venv-tfmot"
 TIMES = 12.0
 """One of so many weights stays."""
 ROUNDS = 400
 WARM_UP = 20
 Found = dict[str, Any]
-
-
-def python() -> Path:
-    """The interpreter of the toolkit's environment, which is made when it is missing."""
-    found = ENVIRONMENT / "bin/python"
-    ready = ENVIRONMENT / "requirements.txt"
-    wanted = (HERE / "requirements.txt").read_text()
-    if not ready.exists() or ready.read_text() != wanted:
-        print("Installing the toolkit (once)", file=sys.stderr, flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", ENVIRONMENT], check=True)
-        install = [found, "-m", "pip", "install", "--quiet", "-r", HERE / "requirements.txt"]
-        subprocess.run(install, check=True, stdout=sys.stderr)
-        ready.write_text(wanted)
-    return found
 
 
 def ours(folder: Path, files: dict[str, Path]) -> tuple[Found, dict[str, Path]]:
@@ -71,7 +56,13 @@ def theirs(folder: Path, files: dict[str, Path], epochs: int) -> Found:
     model.export(str(folder / "dense.tflite"), format="litert", verbose=False)
     done = subprocess.run(
         [
-            *(python(), HERE / "tfmot_side.py", start, files["data"], folder),
+            *(
+                interpreter(HERE, ".venv-tfmot"),
+                HERE / "tfmot_side.py",
+                start,
+                files["data"],
+                folder,
+            ),
             *("--remove", str(1.0 - 1.0 / TIMES), "--epochs", str(epochs)),
         ],
         capture_output=True,
@@ -119,7 +110,7 @@ def main() -> None:
     if not asked.data.exists():
         print(f"skipped: {asked.data} is not there; name an npz of MNIST with --data")
         return
-    python()
+    interpreter(HERE, ".venv-tfmot")
     with workplace(asked.folder) as folder:
         files = prepared(folder, asked.data)
         mine, made = ours(folder, files)

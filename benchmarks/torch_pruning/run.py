@@ -15,29 +15,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.environments import interpreter
 from benchmarks.torch_pruning.networks import NETWORKS, VARIANTS, Network, network
 from benchmarks.torch_pruning.table import report
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-ENVIRONMENT = HERE / ".venv-torch"
 LIMIT_SECONDS = 900
 """A step that takes longer counts as failed."""
 Found = dict[str, Any]
-
-
-def torch_python() -> Path:
-    """The interpreter of the torch environment, which is made when it is missing."""
-    python = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    ready = ENVIRONMENT / "requirements.txt"
-    wanted = (HERE / "requirements.txt").read_text()
-    if not ready.exists() or ready.read_text() != wanted:
-        print("Installing torch and Torch-Pruning (once)", file=sys.stderr, flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", ENVIRONMENT], check=True)
-        install = [python, "-m", "pip", "install", "--quiet", "-r", HERE / "requirements.txt"]
-        subprocess.run(install, check=True, stdout=sys.stderr)
-        ready.write_text(wanted)
-    return python
 
 
 def step(python: Path | str, module: str, *arguments: str) -> Found:
@@ -105,7 +91,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=15, help="timed pairs of calls per cut")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures there")
     arguments = parser.parse_args()
-    python = torch_python()
+    python = interpreter(HERE, ".venv-torch")
     chosen = [network(name) for name in arguments.only] if arguments.only else NETWORKS
     rows = [compare(each, arguments.pairs, python) for each in chosen]
     if arguments.json:
