@@ -17,7 +17,7 @@ from workers.protocol import Saved
 from workers.report.figures import shrink_note
 from workers.telling import Telling
 from workers.training.control import NOTE as CONTROL
-from workers.training.control import fresh
+from workers.training.control import copied, fresh
 from workers.training.data import Data
 from workers.training.evidence import collect
 from workers.training.fine_tune import FineTuner
@@ -25,6 +25,7 @@ from workers.training.objective import Objective
 from workers.training.state import JobState, save
 from workers.training.teaching import Teacher
 from workers.training.variational import evidence as noise_evidence
+from workers.training.variational import loss_scale
 
 CHECKPOINT_SHARE = 0.1
 """A checkpoint may cost this share of the time since the last one; else it waits an epoch."""
@@ -72,8 +73,17 @@ class Pruner:
         epochs = self.telling.pace.epochs_of_learning
         if state.step or not epochs or self.spec.fine_tune is None:
             return
+        if state.loss_scale is None:
+            # The original stays as it is: it teaches, and the result is compared with it.
+            state.model = copied(state.model)
+            state.loss_scale = self._loss_scale(state.model)
         with self.telling.phase("fine-tuning"):
             self._tuner(state, self.spec.fine_tune).train(epochs, final=False)
+
+    def _loss_scale(self, model: Any) -> float:
+        assert self.data is not None
+        assert self.objective is not None
+        return loss_scale(model, self.objective, self.data.train, self.spec.seed)
 
     def prune(self, state: JobState, step: int, share: float) -> None:
         """One cut, proven: the model and all that is known of it are replaced.

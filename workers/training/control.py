@@ -41,6 +41,14 @@ def dense_spec(spec: PruningSpec, epochs: int) -> PruningSpec:
     )
 
 
+def copied(model: Any) -> Any:
+    """The same architecture with the same weights, in variables of its own."""
+    made = keras.models.clone_model(model)
+    for old, new in zip(model.variables, made.variables, strict=True):
+        new.assign(old)
+    return made
+
+
 def fresh(model: Any, seed: int) -> Any:
     """The same architecture with new weights; what is not trained stays as it is.
 

@@ -23,7 +23,7 @@ from workers.training.optimizers import make_optimizer
 from workers.training.state import JobState
 from workers.training.statistics import reestimate_statistics
 from workers.training.teaching import Teacher, taught_targets, wrapped
-from workers.training.variational import Noisy, loss_scale, price, speed
+from workers.training.variational import Noisy, price, speed
 from workers.training.weighting import balanced
 
 MOST_BATCHES = 32
@@ -140,7 +140,7 @@ class FineTuner:
 
     def _noisy(self, learning: VariationalDropoutCriterion, batches: int) -> Noisy:
         state, train = self.state, self.data.train
-        scale = loss_scale(state.model, self.objective, train, self.seed)
+        scale = 1.0 if state.loss_scale is None else state.loss_scale
         updates = batches * learning.epochs
         noisy = Noisy(
             state.model, train.count, scale, speed(self.spec.optimizer.learning_rate, updates)

@@ -41,6 +41,8 @@ class JobState:
     equality: EqualityFigure | None = None
     masks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     history: list[EpochFigure] = field(default_factory=list)
+    loss_scale: float | None = None
+    """What a nat of likelihood is in units of the loss, by the original; see `log_variances`."""
     log_variances: Mapping[str, Array] = field(default_factory=dict)
     """Of the noise that criterion variational_dropout learns, by variable key."""
     cut_notes: dict[str, str] = field(default_factory=dict)
@@ -68,6 +70,7 @@ def save(state: JobState, path: Path) -> None:
         "history": [figure.model_dump() for figure in state.history],
         "cut_notes": state.cut_notes,
         "seconds": state.seconds,
+        "loss_scale": state.loss_scale,
         "resolved": _dump(state.resolved),
         "tally": _dump(state.tally),
     }
@@ -110,6 +113,7 @@ def restore(path: Path, scratch: Path) -> JobState:
         history=[EpochFigure.model_validate(figure) for figure in meta["history"]],
         cut_notes=meta["cut_notes"],
         seconds=meta["seconds"],
+        loss_scale=meta["loss_scale"],
         resolved=Resolved.model_validate(meta["resolved"]) if meta["resolved"] else None,
         tally=Tally.model_validate(meta["tally"]),
     )

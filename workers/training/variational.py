@@ -104,10 +104,10 @@ class Noisy(keras.Model):  # type: ignore[misc]
                     mapped[id(kernel)] = (kernel, ops.cast(noisy, weight.dtype))
             with keras.StatelessScope(state_mapping=list(mapped.values())) as scope:
                 outputs = self.student(inputs, training=True)
-        for variable in self.student.non_trainable_variables:
-            # Statistics and states of random numbers that the call has moved.
+        # Statistics and states of random numbers that the call has moved; this noise's own too.
+        for variable in (*self.student.non_trainable_variables, self._seeds.state):
             value = scope.get_current_value(variable)
-            if id(variable) in mapped and value is not mapped[id(variable)][1]:
+            if value is not None and value is not mapped.get(id(variable), (None, None))[1]:
                 variable.assign(value)
         self.add_loss(ops.convert_to_tensor(self.price) * self._per_sample * divergence)
         return outputs

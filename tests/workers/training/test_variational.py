@@ -167,6 +167,16 @@ def test_the_noise_of_dense_layers_is_that_of_their_weights() -> None:
     np.testing.assert_allclose(drawn.var(axis=0), x[0] ** 2 @ variances, rtol=0.05)
 
 
+def test_noise_is_drawn_anew_for_every_batch() -> None:
+    """Where no other layer draws numbers, too."""
+    model = keras.Sequential([keras.Input((6,), name="x"), keras.layers.Dense(4, name="dense")])
+    noisy = Noisy(model, 512, 1.0)
+    noisy.restore({key: np.zeros(one.shape) for key, one in noisy.kernels.items()})
+    x = np.ones((3, 6), np.float32)
+    first, second = (np.asarray(noisy(x, training=True)) for _ in range(2))
+    assert np.abs(first - second).max() > 1e-3
+
+
 def test_other_kernels_are_noisy_too() -> None:
     inner = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Conv2D(2, 3)])
     steps = keras.layers.TimeDistributed(keras.layers.Dense(2))
