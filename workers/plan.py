@@ -15,8 +15,8 @@ from workers.report.target import planned_target
 from workers.search.measures import as_trained
 from workers.search.resolve import Bench, Resolved, resolve
 from workers.training.control import dense_spec
-from workers.training.data import load_data
-from workers.training.evidence import collect
+from workers.training.data import Data, load_data
+from workers.training.evidence import collect, drawn
 from workers.training.unlabelled import settled
 from workers.training.variational import evidence as noise_evidence
 
@@ -128,6 +128,14 @@ def _evidence(model: Any, order: Order) -> engine.Evidence | None:
     data = load_data(
         Path(order.dataset_path), order.dataset, completed(model, order.model), spec.seed
     )
+    if order.dataset.unlabelled:
+        # Each sample has to be asked for its answer; a glance is enough.
+        data = Data(
+            train=drawn(data.train, AT_MOST_SAMPLES, spec.seed),
+            validation=drawn(data.validation, AT_MOST_SAMPLES, spec.seed),
+            test=drawn(data.test, AT_MOST_SAMPLES, spec.seed),
+            notes=data.notes,
+        )
     data, objective = settled(data, order.dataset, model, order.model.training, spec)
     return collect(model, data, objective, spec.prune.criterion, spec.seed, AT_MOST_SAMPLES)
 

@@ -54,6 +54,13 @@ def check_objective(model: ModelInfo, data: DatasetInfo, spec: PruningSpec) -> N
     steps: tuple[Reshape | None, ...] = adaptation(model, data).targets
     if data.unlabelled:
         # The original's answers stand for targets: of each output's own shape.
+        if spec.prune.criterion.kind in ("taylor", "fisher"):
+            raise InvalidSpec(
+                f"Criterion {spec.prune.criterion.kind} follows the gradient of the loss, which is "
+                "zero where the model's own answers stand for missing targets: use wanda, "
+                "activation or magnitude, or give targets.",
+                field="prune.criterion",
+            )
         if "auc" in (spec.evaluate.metrics or ()):
             raise InvalidSpec(
                 "auc wants to know which samples are positive, and the data set has no targets: "

@@ -80,3 +80,10 @@ def test_weights_are_new_and_what_is_not_trained_stays() -> None:
         assert np.array_equal(a, b) == stays, a.path
         if a.path.endswith("kernel"):
             assert np.array_equal(b, d) == stays
+
+
+def test_frozen_statistics_stay() -> None:
+    frozen = keras.layers.BatchNormalization(trainable=False)
+    old = randomise(keras.Sequential([keras.Input((2,)), keras.layers.Dense(4), frozen]))
+    for a, b in zip(old.layers[-1].weights, fresh(old, 1).layers[-1].weights, strict=True):
+        np.testing.assert_array_equal(a, b)

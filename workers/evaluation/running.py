@@ -1,5 +1,6 @@
 """Exported files, each opened and run by its own runtime."""
 
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -102,16 +103,17 @@ def _onnx(file: Path, threads: int) -> Opened:
         # Its errors have no base class but Exception.
         raise RuntimeError(str(error)) from error
 
+    wanted = {one.name: _numpy_name(one.type) for one in session.get_inputs()}
+
     def run(inputs: Inputs) -> list[Array]:
+        fed = {name: np.asarray(values, dtype=wanted[name]) for name, values in inputs.items()}
         try:
-            return [np.asarray(each) for each in session.run(None, dict(inputs))]
+            return [np.asarray(each) for each in session.run(None, fed)]
         except Exception as error:
             raise RuntimeError(str(error)) from error
 
     def tensors(found: Any) -> tuple[TensorFigure, ...]:
-        return tuple(
-            _tensor(one.name, one.shape, ONNX_TYPES.get(one.type, one.type)) for one in found
-        )
+        return tuple(_tensor(one.name, one.shape, _numpy_name(one.type)) for one in found)
 
     from workers.exports.onnx_file import OPSET
 
@@ -119,14 +121,10 @@ def _onnx(file: Path, threads: int) -> Opened:
     return Opened(tensors(session.get_inputs()), tensors(session.get_outputs()), details, run)
 
 
-ONNX_TYPES = {
-    "tensor(float)": "float32",
-    "tensor(double)": "float64",
-    "tensor(float16)": "float16",
-    "tensor(int32)": "int32",
-    "tensor(int64)": "int64",
-    "tensor(bool)": "bool",
-}
+def _numpy_name(onnx_type: str) -> str:
+    """`tensor(float)` is float32, `tensor(double)` float64; all others are called as in numpy."""
+    name = onnx_type.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(name, name)
 
 
 # --- TensorFlow and Keras ----------------------------------------------------------------------
@@ -142,7 +140,8 @@ def _saved_model(file: Path, _: int) -> Opened:
     def run(inputs: Inputs) -> list[Array]:
         # The functions live as long as what they were loaded with.
         assert loaded is not None
-        found = call(**{name: tf.constant(inputs[name]) for name in wanted})
+        fed = {name: _fed(inputs, name) for name in wanted}
+        found = call(**{name: tf.cast(fed[name], one.dtype) for name, one in wanted.items()})
         return [found[name].numpy() for name in sorted(found, key=_place)]
 
     ins = [_tensor(name, one.shape, one.dtype.as_numpy_dtype) for name, one in wanted.items()]
@@ -152,6 +151,14 @@ def _saved_model(file: Path, _: int) -> Opened:
     ]
     details = {"signature": "serving_default", "converter": f"tensorflow {version('tensorflow')}"}
     return Opened(tuple(ins), tuple(outs), details, run)
+
+
+def _fed(inputs: Inputs, argument: str) -> Array:
+    """The input that an argument stands for; TensorFlow writes `_` for what names may not hold."""
+    if len(inputs) == 1:
+        return next(iter(inputs.values()))
+    named = {re.sub(r"\W", "_", name): values for name, values in inputs.items()}
+    return named[re.sub(r"\W", "_", argument)]
 
 
 def _keras(file: Path, _: int) -> Opened:

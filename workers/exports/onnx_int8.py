@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 from onnxruntime.quantization import (
@@ -37,6 +38,12 @@ class _Samples(CalibrationDataReader):  # type: ignore[misc]
         return next(self._left, None)
 
 
+def _typed(model: Any, samples: Sequence[Array]) -> list[Array]:
+    """Samples of the types that the model takes: data sets hold other whole numbers."""
+    types = [keras.backend.standardize_dtype(tensor.dtype) for tensor in model.inputs]
+    return [each.astype(kind) for each, kind in zip(samples, types, strict=True)]
+
+
 def write_onnx_int8(model: Any, path: Path, samples: Sequence[Array]) -> None:
     """Weights of 8 bits with a scale for each output channel, activations of 8 bits.
 
@@ -54,7 +61,7 @@ def write_onnx_int8(model: Any, path: Path, samples: Sequence[Array]) -> None:
         quantize_static(
             str(whole),
             str(path),
-            _Samples(input_names(model), samples),
+            _Samples(input_names(model), _typed(model, samples)),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,

@@ -73,7 +73,10 @@ def _break_even(kernel: Array, x: Array, dense: Call, random: np.random.Generato
         ratios.append(1.0 / speed_up(theirs, mine)[0])
     slope, start = np.polyfit(entries, ratios, 1)
     # At most so many entries; without any left, calling alone may take longer.
-    most = (1.0 - start) / slope if slope > 0 else 1.0
+    if slope <= 0:
+        # How many there are makes no difference, or noise hides it.
+        return 0.0 if float(np.mean(ratios)) < 1.0 else None
+    most = (1.0 - start) / slope
     return float(1.0 - min(most, 1.0)) if most > 0 else None
 
 

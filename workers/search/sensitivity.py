@@ -1,6 +1,7 @@
 """How much each layer bears: cut alone, without training."""
 
 from collections.abc import Iterator
+from glob import escape
 from typing import Any
 
 import keras
@@ -18,6 +19,7 @@ from app.domain.pareto import by_interest
 from app.domain.spec import FractionTarget, LayerOverride, Prune, Sensitivity
 from workers import engine
 from workers.engine.graph import kernels, layer_of
+from workers.engine.overrides import wish
 from workers.evaluation.evaluate import scored
 from workers.measure.agreement import as_given
 from workers.training.data import Data, Samples
@@ -25,6 +27,8 @@ from workers.training.evidence import drawn
 from workers.training.objective import Objective
 
 Array = NDArray[Any]
+NEARLY = 0.8
+"""Of a share that has to go, rounding allowed for, to speak of that share."""
 AT_ONCE = 256
 """Samples of a batch. Cut models are called directly: compiling each would take longer."""
 
@@ -79,8 +83,7 @@ def _together(model: Any, prune: Prune) -> list[tuple[str, ...]]:
     else:
         rows = {(layer_of(key),) for key in kernels(model)}
     sizes = {one.name: one.parameters for one in layers}
-    skipped = {override.match for override in prune.layers if override.skip}
-    kept = [row for row in rows if not skipped & set(row)]
+    kept = [row for row in rows if not any(wish(name, prune).skip for name in row)]
     return sorted(kept, key=lambda row: (-sum(sizes.get(name, 0) for name in row), row))
 
 
@@ -96,9 +99,10 @@ def _cut(
     criterion = prune.criterion
     if isinstance(criterion, ThresholdCriterion | VariationalDropoutCriterion):
         criterion = MagnitudeCriterion()
+    # Names are names here, however long, and whatever they hold.
     alone = (
         LayerOverride(match="*", skip=True),
-        *(LayerOverride(match=name, remove=share) for name in members),
+        *(LayerOverride.model_construct(match=escape(name), remove=share) for name in members),
     )
     update = {
         "criterion": criterion,
@@ -108,9 +112,12 @@ def _cut(
     }
     try:
         cut = engine.choose(model, prune.model_copy(update=update), seed=seed, evidence=evidence)
-        return engine.apply(model, cut)
     except EngineRefusal:
         return None
+    touched = [one for one in cut.summary if one.name in members and one.prunable]
+    if any(one.removed < NEARLY * share * one.prunable - 1 for one in touched):
+        return None  # Limits such as min_units hold more.
+    return engine.apply(model, cut)
 
 
 def _scores(model: Any, samples: Samples, objective: Objective) -> dict[str, MetricValue]:

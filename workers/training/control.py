@@ -17,9 +17,9 @@ NOTE = (
 
 
 def dense_spec(spec: PruningSpec, epochs: int) -> PruningSpec:
-    """What a control cuts: zeros give way to channels until as many parameters are left.
-
-    One cut is enough, as nothing is trained in between.
+    """What a control cuts: zeros give way to channels, until the share of weights that zeros would
+    leave is left of all parameters. One cut is enough, as nothing is trained in between. No teacher
+    knows the original, and no early stop cuts a beginner short.
 
     Args:
         spec: the job's.
@@ -32,10 +32,13 @@ def dense_spec(spec: PruningSpec, epochs: int) -> PruningSpec:
                 "granularity": ChannelGranularity(),
                 "criterion": MagnitudeCriterion(),
                 "target": ParametersTarget(keep=1.0 - prune.zeros),
+                # Shares of weights would mean shares of channels.
+                "layers": tuple(one for one in prune.layers if one.skip),
             }
         )
     assert spec.fine_tune is not None  # A control without training is refused.
-    tuning = spec.fine_tune.model_copy(update={"epochs": epochs})
+    alone = {"epochs": epochs, "early_stopping": None, "distillation": None}
+    tuning = spec.fine_tune.model_copy(update=alone)
     return spec.model_copy(
         update={"prune": prune, "schedule": OneShotSchedule(), "fine_tune": tuning}
     )
@@ -61,7 +64,7 @@ def fresh(model: Any, seed: int) -> Any:
     anew = {
         id(variable)
         for layer in made._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
         for variable in layer.non_trainable_variables
     }
     for old, new in zip(model.weights, made.weights, strict=True):

@@ -32,6 +32,8 @@ SMALL = 1e-8
 """Added to w², whose logarithm is taken."""
 DISTANCE = 25.0
 """Twice as far as log σ² goes until the least needed weights drown: not all steps lead on."""
+EXACT = 0.1
+"""Of the targets' standard deviation: what counts as unexplained where nothing is."""
 SAMPLES = 4096
 """Of the training split that tell how well a model without classes fits."""
 
@@ -170,9 +172,14 @@ def loss_scale(model: Any, objective: Objective, samples: Samples, seed: int) ->
     if any(one.classifies for one in objective.outputs):
         return 1.0
     few = drawn(samples, SAMPLES, seed)
+    linear = objective.outputs[0].loss == "mean_absolute_error"
     objective.compile(model, keras.optimizers.SGD())
     left = float(model.evaluate(few.x, few.y, verbose=0, return_dict=True)["loss"])
-    linear = objective.outputs[0].loss == "mean_absolute_error"
+    spread = float(np.mean([np.std(target) for target in few.targets]))
+    least = EXACT * spread if linear else (EXACT * spread) ** 2
+    if left < 1e-3 * least:
+        # The model's own answers stand for targets: nothing is left unexplained.
+        left = least
     return max(left * (1.0 if linear else 2.0) / len(objective.outputs), 1e-12)
 
 

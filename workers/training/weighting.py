@@ -18,6 +18,8 @@ def balanced(samples: Samples) -> Array:
     (target,) = samples.targets
     flat = target.reshape(samples.count, -1)
     labels = flat[:, 0] if flat.shape[1] == 1 else flat.argmax(axis=1)
+    if labels.dtype.kind == "f":
+        labels = labels > 0.5  # Probabilities, where a model's own answers are the targets.
     _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     weights: Array = samples.count / (len(counts) * counts[inverse])
     return weights.astype(np.float32)

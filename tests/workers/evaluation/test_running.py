@@ -65,3 +65,24 @@ def test_what_a_runtime_cannot_open_is_a_plain_error(name: str, tmp_path: Path) 
     (tmp_path / name).write_bytes(b"no model at all")
     with pytest.raises((ValueError, RuntimeError)):
         opened(tmp_path / name)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8"])
+@pytest.mark.parametrize("export", ["onnx", "onnx_int8", "saved_model", "litert"])
+def test_whole_numbers_of_any_width_and_names_of_any_form(
+    dtype: str, export: Any, tmp_path: Path
+) -> None:
+    """Data sets hold int32; TensorFlow writes names in its own letters."""
+    a, b = keras.Input((3,), name="my-a", dtype=dtype), keras.Input((2,), name="b")
+    looked_up = keras.layers.Flatten()(keras.layers.Embedding(5, 4)(a))
+    x = keras.layers.Concatenate()([looked_up, b])
+    model = randomise(keras.Model([a, b], keras.layers.Dense(2, name="out")(x)))
+    inputs = {
+        "my-a": np.array([[0, 1, 4], [2, 2, 3]], np.int32),
+        "b": np.array([[0.5, -1.0], [2.0, 0.1]], np.float32),
+    }
+    file = write(model, export, tmp_path, list(inputs.values()))
+    (received,) = run(opened(file), inputs)
+    expected = np.asarray(model([inputs["my-a"].astype(dtype), inputs["b"]]))
+    near = 0.1 if export in QUANTISED else 1e-4
+    np.testing.assert_allclose(received, expected, atol=near * float(np.abs(expected).max()))

@@ -40,7 +40,7 @@ def test_large_layers_with_zeros_are_timed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fixed", "each", "expected"),
     # Times of a sparse product over the dense one's: what a call costs, and what all entries do.
-    [(0.2, 4.0, 0.8), (0.5, 1.0, 0.5), (0.0, 0.5, 0.0), (1.5, 4.0, None)],
+    [(0.2, 4.0, 0.8), (0.5, 1.0, 0.5), (0.0, 0.5, 0.0), (1.5, 4.0, None), (1.5, 0.0, None)],
 )
 def test_the_break_even_is_where_both_take_as_long(
     monkeypatch: pytest.MonkeyPatch, fixed: float, each: float, expected: float | None

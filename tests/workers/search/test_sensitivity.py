@@ -70,10 +70,28 @@ def test_single_weights(criterion: str) -> None:
 
 
 def test_skipped_layers_and_small_ones_are_left_out() -> None:
-    skip = [{"match": "wide", "skip": True}]
+    skip = [{"match": "wi*", "skip": True}]
     found = look({"granularity": "weight", "target": HALF, "layers": skip}, layers=2)
     assert "wide" not in {name for row in found.layers for name in row.layers}
     assert len(found.layers) == 2
+
+
+def test_what_limits_hold_is_not_called_a_share() -> None:
+    found = look({"granularity": "channel", "target": HALF, "min_units": 4})
+    rows = {row.layers: row.values for row in found.layers}
+    assert rows["idle", "needed"][0] is not None
+    assert rows["idle", "needed"][1] is None
+
+
+def test_names_that_look_like_patterns() -> None:
+    i = keras.Input((4,), name="x")
+    x = keras.layers.Dense(8, name="fc[1]")(i)
+    x = keras.layers.Dense(8, name="fc1")(x)
+    odd = keras.Model(i, keras.layers.Dense(4, activation="softmax")(x))
+    prune = Prune.model_validate({"granularity": "channel", "target": HALF})
+    found = sensitivity(odd, prune, Sensitivity(shares=(0.5,)), DATA, CLASSES, 0)
+    assert [row.layers for row in found.layers] == [("fc[1]",), ("fc1",)]
+    assert all(row.values[0] is not None for row in found.layers)
 
 
 def test_the_model_stays_as_it_is() -> None:
