@@ -8,16 +8,21 @@ import numpy as np
 import pytest
 
 from app.domain.dataset import DatasetOptions
+from app.domain.errors import InvalidSpec
 from app.domain.metrics import Metrics
 from app.domain.model import TrainingInfo
-from app.domain.spec import PruningSpec
+from app.domain.spec import Prune, PruningSpec
 from app.intake.datasets import inspect_dataset
+from app.intake.fit import check_objective
+from app.intake.models import inspect_model
 from tests.workers.orders import make_order
 from workers.evaluation.evaluate import evaluate
 from workers.protocol import Reporter
 from workers.run import run
 from workers.training.data import Data, Samples
 from workers.training.unlabelled import NOTE, answered
+from workers.training.variational import loss_scale
+from workers.training.weighting import balanced
 
 SPEC = PruningSpec.model_validate(
     {
@@ -101,3 +106,32 @@ def test_a_job_with_inputs_alone(how: dict[str, Any], tmp_path: Path) -> None:
     assert end < cut
     assert NOTE in metrics.notes
     assert any(said.startswith("Against the original's own answers") for said in metrics.verdict)
+
+
+@pytest.mark.parametrize("criterion", ["taylor", "fisher"])
+def test_gradients_say_nothing_where_the_model_agrees_with_itself(
+    criterion: str, tmp_path: Path
+) -> None:
+    model("softmax").save(tmp_path / "m.keras")
+    np.savez(tmp_path / "d.npz", x=samples(60).inputs["x"])
+    info = inspect_model(tmp_path / "m.keras", "m.keras")
+    data = inspect_dataset(tmp_path / "d.npz", "d.npz", DatasetOptions())
+    spec = SPEC.model_copy(
+        update={"prune": Prune.model_validate(SPEC.prune.model_dump() | {"criterion": criterion})}
+    )
+    with pytest.raises(InvalidSpec, match="follows the gradient"):
+        check_objective(info, data, spec)
+    check_objective(info, data, SPEC)
+
+
+def test_classes_of_probabilities_are_balanced() -> None:
+    targets = np.array([[0.9], [0.8], [0.7], [0.2]], np.float32)
+    found = balanced(Samples({"x": np.zeros((4, 1))}, (targets,), 4))
+    np.testing.assert_allclose(found, [2 / 3, 2 / 3, 2 / 3, 2.0], rtol=1e-6)
+
+
+def test_numbers_that_are_met_exactly_have_a_likelihood_all_the_same() -> None:
+    original = model(None, 2)
+    data, objective = answered(DATA, original, None, SPEC)
+    found = loss_scale(original, objective, data.train, 0)
+    assert found == pytest.approx(2 * (0.1 * np.std(data.train.targets[0])) ** 2)
