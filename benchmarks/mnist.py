@@ -57,7 +57,6 @@ class Goal:
     most_error: float | None
     """Per cent; None: no more than before."""
     literature: str
-    exports: tuple[str, ...] = ("keras",)
     runtimes: tuple[str, ...] = ()
     """On which it has to be faster."""
 
@@ -81,9 +80,9 @@ WEIGHTS = (
 FAST = ("litert", "onnxruntime")
 UNITS = (
     # 266-88-33, its 266 inputs counted: 26,642 of 266,200 MACs. Inputs stay here.
-    Goal("lenet_300_100", "10.0 % of the MACs", channels(0.1), 1.8, "L0 2018: 1.8 %", FAST, FAST),
+    Goal("lenet_300_100", "10.0 % of the MACs", channels(0.1), 1.8, "L0 2018: 1.8 %", FAST),
     # 9-18-65-25: 390,675 of 2,293,000 MACs.
-    Goal("lenet_5", "17.0 % of the MACs", channels(0.17), 1.0, "L0 2018: 1.0 %", FAST, FAST),
+    Goal("lenet_5", "17.0 % of the MACs", channels(0.17), 1.0, "L0 2018: 1.0 %", FAST),
 )
 
 
@@ -194,7 +193,6 @@ def prune(service: Service, ids: dict[str, str], goals: tuple[Goal, ...]) -> Ite
             "model": ids[goal.network],
             "dataset": ids["data"],
             "prune": goal.prune,
-            "exports": list(goal.exports),
         }
         if goal.runtimes:
             spec["evaluate"] = {"latency": {"runtimes": list(goal.runtimes)}}
