@@ -96,10 +96,17 @@ def test_the_original_teaches(files: Path, tmp_path: Path, monkeypatch: pytest.M
     assert taught
 
 
+@pytest.fixture(scope="module")
+def undisturbed(files: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run(order(files, folder), Reporter(io.StringIO()))
+    return weights(folder)
+
+
 @pytest.mark.parametrize("epoch", [2, 4, 5])
-def test_a_later_attempt_ends_the_same(files: Path, tmp_path: Path, epoch: int) -> None:
-    (whole := tmp_path / "whole").mkdir()
-    run(order(files, whole), Reporter(io.StringIO()))
+def test_a_later_attempt_ends_the_same(
+    files: Path, undisturbed: list[Any], tmp_path: Path, epoch: int
+) -> None:
     (again := tmp_path / "again").mkdir()
     pipe = io.StringIO()
     with pytest.raises(Killed):
@@ -110,5 +117,5 @@ def test_a_later_attempt_ends_the_same(files: Path, tmp_path: Path, epoch: int) 
         update={"checkpoint_path": str(again / "scratch" / saved)}
     )
     run(later, Reporter(io.StringIO()))
-    for a, b in zip(weights(whole), weights(again), strict=True):
+    for a, b in zip(undisturbed, weights(again), strict=True):
         np.testing.assert_array_equal(a, b)
