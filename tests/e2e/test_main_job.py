@@ -64,8 +64,13 @@ def test_half_the_channels_are_gone_and_the_figures_are_true(
         "model.onnx",
         "metrics.json",
         "report.html",
+        "plots.svg",
+        "plots.png",
         "log.txt",
     }
+    for kind, media in (("svg", "image/svg+xml"), ("png", "image/png")):
+        plot = service.http.get(f"{job['links']['artifacts']}/plots.{kind}")
+        assert plot.headers["content-type"].startswith(media)
     assert json.loads(service.download(job["id"], "metrics.json", tmp_path).read_text()) == metrics
     report = service.download(job["id"], "report.html", tmp_path).read_text()
     assert "Verdict" in report
