@@ -75,14 +75,14 @@ class DatasetInfo(Record):
     label_range: tuple[int, int] | None = None
     """Smallest and largest integer label, where the targets are integers."""
 
+    columns: tuple[str, ...] | None = None
+    """Tables: feature columns in the order the model receives them."""
+    options: DatasetOptions = DatasetOptions()
+
     @property
     def unlabelled(self) -> bool:
         """Whether there are inputs alone."""
         return not any(split.targets for split in self.splits.values())
-
-    columns: tuple[str, ...] | None = None
-    """Tables: feature columns in the order the model receives them."""
-    options: DatasetOptions = DatasetOptions()
 
 
 def listed(names: Iterable[str], limit: int = 8) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +11,7 @@ from app.domain.metrics import FileFigure
 from app.domain.spec import QUANTISED, Export, PruningSpec
 from workers.evaluation.exported import evaluate_file, look
 from workers.evaluation.running import Inputs
-from workers.measure.agreement import as_given
+from workers.measure.agreement import computed
 from workers.measure.compare import ALWAYS, Measured, first_sentence
 from workers.measure.latency import probe
 from workers.measure.pair import Files
@@ -45,8 +44,7 @@ def look_at_files(
         note: told where a file cannot be run, or is not as near as it should be.
     """
     inputs = _inputs(model, data, spec.seed)
-    told = keras.tree.flatten(model(as_given(model, dict(inputs)), training=False))
-    expected = [keras.ops.convert_to_numpy(each) for each in told]
+    expected = computed(model, inputs)
     found: dict[str, FileFigure] = {}
     for export in dict.fromkeys((*ALWAYS, *spec.exports)):
         file: Path = files[export][1]

@@ -17,6 +17,7 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from app.domain.metrics import TensorFigure
+from workers.measure.agreement import computed
 from workers.measure.latency import match
 from workers.names import input_names, output_names
 
@@ -164,13 +165,6 @@ def _fed(inputs: Inputs, argument: str) -> Array:
 def _keras(file: Path, _: int) -> Opened:
     model = keras.models.load_model(file, compile=False)
 
-    def run(inputs: Inputs) -> list[Array]:
-        values = list(inputs.values())
-        structure = getattr(model, "_inputs_struct", None)
-        given = values[0] if structure is None else keras.tree.pack_sequence_as(structure, values)
-        found = keras.tree.flatten(model(given, training=False))
-        return [keras.ops.convert_to_numpy(each) for each in found]
-
     ins, outs = (
         tuple(
             _tensor(name, tensor.shape, tensor.dtype)
@@ -181,7 +175,7 @@ def _keras(file: Path, _: int) -> Opened:
             (output_names(model), model.outputs),
         )
     )
-    return Opened(ins, outs, {"keras": version("keras")}, run)
+    return Opened(ins, outs, {"keras": version("keras")}, lambda inputs: computed(model, inputs))
 
 
 def _tensor(name: str, shape: Any, dtype: Any) -> TensorFigure:

@@ -1,5 +1,6 @@
 """Whether an exported file computes what the model computes."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def ensure_agreement(model: Any, file: Path, *, seed: int) -> None:
         ) from error
     half = any("16" in str(getattr(layer, "compute_dtype", "")) for layer in model.layers)
     for name, one, other in zip(
-        output_names(model), _outputs(model, inputs), received, strict=True
+        output_names(model), computed(model, inputs), received, strict=True
     ):
         difference = disagreement(one, np.asarray(other))
         if difference > (HALF_TOLERANCE if half else TOLERANCE):
@@ -66,13 +67,14 @@ def disagreement(expected: NDArray[Any], received: NDArray[Any]) -> float:
     return float(np.abs(a[finite] - b[finite]).max(initial=0.0)) / (scale or 1.0)
 
 
-def as_given(model: Any, inputs: dict[str, NDArray[Any]]) -> Any:
+def as_given(model: Any, inputs: Mapping[str, NDArray[Any]]) -> Any:
     """Inputs in the structure that a model takes them in."""
     values = list(inputs.values())
     structure = getattr(model, "_inputs_struct", None)
     return values[0] if structure is None else keras.tree.pack_sequence_as(structure, values)
 
 
-def _outputs(model: Any, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+def computed(model: Any, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    """What a model makes of inputs, one array per output, called as it is: nothing is compiled."""
     outputs = keras.tree.flatten(model(as_given(model, inputs), training=False))
     return [keras.ops.convert_to_numpy(output) for output in outputs]

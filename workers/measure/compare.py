@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from app.domain.errors import EngineRefusal
@@ -22,7 +21,7 @@ from app.domain.spec import (
 from workers.evaluation.exported import ensure_runs
 from workers.exports import formats
 from workers.exports.formats import Calibration
-from workers.measure.agreement import as_given, ensure_agreement
+from workers.measure.agreement import computed, ensure_agreement
 from workers.measure.latency import probe
 from workers.measure.pair import FILE_OF, Files, Pair, figures, thread_counts, time_pair
 from workers.measure.sizes import compressed_bytes
@@ -149,8 +148,7 @@ def _written(
         ensure_agreement(model, file, seed=seed)
     if export in QUANTISED:
         inputs = probe(model, 2, seed)
-        told = keras.tree.flatten(model(as_given(model, inputs), training=False))
-        ensure_runs(file, inputs, [keras.ops.convert_to_numpy(each) for each in told])
+        ensure_runs(file, inputs, computed(model, inputs))
     return file
 
 

@@ -1,12 +1,9 @@
 """How much each layer bears: cut alone, without training."""
 
-from collections.abc import Iterator
 from glob import escape
 from typing import Any
 
-import keras
 import numpy as np
-from numpy.typing import NDArray
 
 from app.domain.criteria import (
     MagnitudeCriterion,
@@ -21,16 +18,15 @@ from workers import engine
 from workers.engine.graph import kernels, layer_of
 from workers.engine.overrides import wish
 from workers.evaluation.evaluate import scored
-from workers.measure.agreement import as_given
+from workers.measure.agreement import computed
 from workers.training.data import Data, Samples
 from workers.training.evidence import drawn
 from workers.training.objective import Objective
 
-Array = NDArray[Any]
 NEARLY = 0.8
 """Of a share that has to go, rounding allowed for, to speak of that share."""
 AT_ONCE = 256
-"""Samples of a batch. Cut models are called directly: compiling each would take longer."""
+"""Samples of a batch."""
 
 
 def sensitivity(
@@ -121,16 +117,10 @@ def _cut(
 
 
 def _scores(model: Any, samples: Samples, objective: Objective) -> dict[str, MetricValue]:
-    parts = [_outputs(model, batch) for batch in _batches(samples)]
+    # Called as they are: compiling each of the cut models would take longer.
+    parts = [
+        computed(model, dict(zip(samples.inputs, inputs, strict=True)))
+        for inputs, _ in samples.batches(AT_ONCE)
+    ]
     outputs = [np.concatenate(each) for each in zip(*parts, strict=True)]
     return scored(outputs, samples, objective)
-
-
-def _batches(samples: Samples) -> Iterator[dict[str, Array]]:
-    for start in range(0, samples.count, AT_ONCE):
-        yield {name: values[start : start + AT_ONCE] for name, values in samples.inputs.items()}
-
-
-def _outputs(model: Any, batch: dict[str, Array]) -> list[Array]:
-    found = keras.tree.flatten(model(as_given(model, batch), training=False))
-    return [keras.ops.convert_to_numpy(each) for each in found]
