@@ -74,7 +74,6 @@ class DatasetInfo(Record):
     """
     label_range: tuple[int, int] | None = None
     """Smallest and largest integer label, where the targets are integers."""
-
     columns: tuple[str, ...] | None = None
     """Tables: feature columns in the order the model receives them."""
     options: DatasetOptions = DatasetOptions()

@@ -56,6 +56,7 @@ CONTRACT = {
 
 def test_the_description_is_valid_openapi(document: dict[str, Any]) -> None:
     validate(document)
+    assert document["openapi"].startswith("3.")
 
 
 def test_the_contract_is_described(document: dict[str, Any]) -> None:

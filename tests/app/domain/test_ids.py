@@ -9,10 +9,12 @@ def test_ids_tell_their_kind_and_are_never_the_same() -> None:
 
 
 def test_a_spec_accepts_the_ids_that_are_made() -> None:
-    PruningSpec.model_validate(
+    model, dataset = new_id("mdl"), new_id("dts")
+    made = PruningSpec.model_validate(
         {
-            "model": new_id("mdl"),
-            "dataset": new_id("dts"),
+            "model": model,
+            "dataset": dataset,
             "prune": {"target": {"kind": "macs", "keep": 0.5}},
         }
     )
+    assert (made.model, made.dataset) == (model, dataset)

@@ -88,7 +88,8 @@ ACCEPTED = {
 
 @pytest.mark.parametrize("body", ACCEPTED.values(), ids=ACCEPTED)
 def test_accepted(body: dict[str, Any]) -> None:
-    PruningSpec.model_validate(body)
+    made = PruningSpec.model_validate(body)
+    assert PruningSpec.model_validate_json(made.model_dump_json()) == made
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

@@ -232,7 +232,7 @@ def test_refuses_lying_headers(file: Path, content: bytes) -> None:
 
 def test_refuses_code_points_that_are_none(file: Path) -> None:
     labels = raw_npy("{'descr': '<U1', 'fortran_order': False, 'shape': (6,)}\n", b"\xff" * 24)
-    refusal(pack(file, x=npy(X), y=labels))
+    assert refusal(pack(file, x=npy(X), y=labels)).fault == "client"
 
 
 def test_refuses_an_archive_that_expands_without_end(file: Path) -> None:

@@ -191,7 +191,8 @@ def test_a_pattern_may_name_a_layer_inside_another(world: World) -> None:
         row = session.get_one(ModelRow, "mdl_1")
         row.info = row.info | {"inner_layers": ["encoder/dense"]}
     overrides = [{"match": "encoder/*", "skip": True}]
-    world.job(prune={"target": {"kind": "fraction", "remove": 0.5}, "layers": overrides})
+    job = world.job(prune={"target": {"kind": "fraction", "remove": 0.5}, "layers": overrides})
+    assert world.jobs.get(job).status == "queued"
 
 
 @pytest.mark.parametrize("pattern", ["[", "[[a]", "[!]", "[]-a]", "*" * 200, "a*" * 100, "[--a]"])
