@@ -17,6 +17,8 @@ EXPORTS = {
     "sparse_npz": "model.sparse.npz: the model with each variable's zeros left out; numpy reads it "
     "with the 30 lines of docs/sparse.md.",
     "litert": "model.tflite: LiteRT (TensorFlow Lite), float32.",
+    "litert_sparse": "model_sparse.tflite: LiteRT, float32, zeros left out of the file; LiteRT's "
+    "sparse kernels skip them in Dense layers pruned in blocks of shape [4, 1].",
     "litert_float16": "model_float16.tflite: LiteRT, weights of 16 bits; half the bytes.",
     "litert_dynamic_int8": "model_dynamic_int8.tflite: LiteRT, weights of 8 bits, activations are "
     "rounded as they come; a quarter of the bytes.",
@@ -29,8 +31,9 @@ EXPORTS = {
 }
 RUNTIMES = {
     "keras": "The model's compiled TensorFlow function, all threads.",
-    "litert": "LiteRT with XNNPACK, one thread.",
-    "onnxruntime": "ONNX Runtime on the CPU, one thread.",
+    "litert": "LiteRT with XNNPACK, one thread or all.",
+    "litert_sparse": "LiteRT on sparse files (export litert_sparse).",
+    "onnxruntime": "ONNX Runtime on the CPU, one thread or all.",
 }
 
 

@@ -112,6 +112,7 @@ MEDIA_TYPES: dict[str, str] = {
     "model.sparse.npz": "application/zip",
     "model.tflite": "application/vnd.tflite",
     "model_float16.tflite": "application/vnd.tflite",
+    "model_sparse.tflite": "application/vnd.tflite",
     "model_dynamic_int8.tflite": "application/vnd.tflite",
     "model_int8.tflite": "application/vnd.tflite",
     "model.onnx": "application/x-onnx",

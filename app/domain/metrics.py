@@ -43,6 +43,11 @@ class State(Record):
     """Size by export, as written."""
     compressed_bytes: dict[str, int] = {}
     """Size by export after DEFLATE level 6: what a download or an app package costs."""
+    zstd_bytes: dict[str, int] = {}
+    """Size by export after Zstandard level 3."""
+    memory_bytes: dict[str, int] = {}
+    """Resident memory that opening the file and running one sample added to a process at its peak,
+    by runtime, in whole pages; small models find room in memory that the process already has."""
     evaluation: dict[str, MetricValue] = {}
     latency: tuple[LatencyValue, ...] = ()
     exported: dict[str, dict[str, MetricValue]] = {}

@@ -21,12 +21,13 @@ from app.domain.criteria import (
 )
 from app.domain.recovery import CosineRate, Distillation, FineTune, MetricName
 
-Runtime = Literal["keras", "litert", "onnxruntime"]
+Runtime = Literal["keras", "litert", "litert_sparse", "onnxruntime"]
 Export = Literal[
     "keras",
     "h5",
     "sparse_npz",
     "litert",
+    "litert_sparse",
     "litert_float16",
     "litert_dynamic_int8",
     "litert_int8",
@@ -410,7 +411,7 @@ Schedule = Annotated[
 class Latency(Strict):
     """How latency is measured: before and after interleaved in one run, medians reported."""
 
-    runtimes: tuple[Runtime, ...] = Field(default=("keras", "litert"), min_length=1, max_length=3)
+    runtimes: tuple[Runtime, ...] = Field(default=("keras", "litert"), min_length=1, max_length=4)
     batch_sizes: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
         default=(1, 32), min_length=1, max_length=4
     )

@@ -23,8 +23,16 @@ from workers.exports import formats
 from workers.exports.formats import Calibration
 from workers.measure.agreement import computed, ensure_agreement
 from workers.measure.latency import probe
-from workers.measure.pair import FILE_OF, Files, Pair, figures, thread_counts, time_pair
-from workers.measure.sizes import compressed_bytes
+from workers.measure.pair import (
+    FILE_OF,
+    Files,
+    Pair,
+    figures,
+    peak_memory,
+    thread_counts,
+    time_pair,
+)
+from workers.measure.sizes import compressed_bytes, zstd_bytes
 
 Note = Callable[[str], None]
 ALWAYS: tuple[Export, ...] = ("keras",)
@@ -38,6 +46,8 @@ class Figures:
 
     bytes: dict[str, int] = field(default_factory=dict)
     compressed_bytes: dict[str, int] = field(default_factory=dict)
+    zstd_bytes: dict[str, int] = field(default_factory=dict)
+    memory_bytes: dict[str, int] = field(default_factory=dict)
     latency: list[LatencyValue] = field(default_factory=list)
     exported: dict[str, dict[str, MetricValue]] = field(default_factory=dict)
 
@@ -45,6 +55,7 @@ class Figures:
         """Measure a file."""
         self.bytes[export] = file.stat().st_size
         self.compressed_bytes[export] = compressed_bytes(file)
+        self.zstd_bytes[export] = zstd_bytes(file)
 
     def complete(self, state: State) -> State:
         """A state with these figures."""
@@ -52,6 +63,8 @@ class Figures:
             update={
                 "bytes": self.bytes,
                 "compressed_bytes": self.compressed_bytes,
+                "zstd_bytes": self.zstd_bytes,
+                "memory_bytes": self.memory_bytes,
                 "latency": tuple(self.latency),
                 "exported": self.exported,
             }
@@ -75,7 +88,7 @@ class Measured:
 
 def timings(spec: PruningSpec) -> tuple[Latency, ...]:
     """What is timed in the end: what the spec lists, and what its target is about."""
-    listed = spec.evaluate.latency
+    listed = _with_sparse_files(spec)
     rows = () if listed is None else (listed,)
     target = spec.prune.target
     if not isinstance(target, LatencyTarget) or (
@@ -91,6 +104,15 @@ def timings(spec: PruningSpec) -> tuple[Latency, ...]:
         "threads": ("one",),
     }
     return (*rows, (listed or Latency()).model_copy(update=more))
+
+
+def _with_sparse_files(spec: PruningSpec) -> Latency | None:
+    """The spec's own; sparse LiteRT files that are handed out are timed wherever dense ones are."""
+    listed = spec.evaluate.latency
+    if listed is None or "litert_sparse" not in spec.exports or "litert" not in listed.runtimes:
+        return listed
+    runtimes = dict.fromkeys((*listed.runtimes, "litert_sparse"))
+    return listed.model_copy(update={"runtimes": tuple(runtimes)})
 
 
 def write_both(
@@ -166,6 +188,10 @@ def time_both(
         if runtime in FILE_OF and FILE_OF[runtime] not in files:
             continue
         try:
+            memory = peak_memory(Pair(original, final, files), runtime, seed)
+            for mine, peak in zip((measured.before, measured.after), memory, strict=True):
+                if peak is not None:
+                    mine.memory_bytes[runtime] = peak
             rows = itertools.product(thread_counts(asked, runtime), asked.batch_sizes)
             for threads, batch_size in rows:
                 pair = Pair(original, final, files)

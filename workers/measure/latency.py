@@ -84,11 +84,16 @@ def litert_call(file: Path, inputs: Mapping[str, Array], threads: int = 1) -> Ca
     Raises:
         ValueError, RuntimeError: LiteRT cannot run the file with these shapes.
     """
-    calls = itertools.cycle([_interpreter(file, inputs, threads) for _ in range(INSTANCES)])
+    calls = itertools.cycle([one_interpreter(file, inputs, threads) for _ in range(INSTANCES)])
     return lambda: next(calls)()
 
 
-def _interpreter(file: Path, inputs: Mapping[str, Array], threads: int) -> Call:
+def one_interpreter(file: Path, inputs: Mapping[str, Array], threads: int = 1) -> Call:
+    """A call of a LiteRT file, always by the same interpreter.
+
+    Raises:
+        ValueError, RuntimeError: LiteRT cannot run the file with these shapes.
+    """
     interpreter = Interpreter(model_path=str(file), num_threads=threads)
     wanted = interpreter.get_input_details()
     values = [match(detail, inputs) for detail in wanted]
@@ -118,7 +123,7 @@ def onnxruntime_call(file: Path, inputs: Mapping[str, Array], threads: int = 1) 
         RuntimeError: ONNX Runtime cannot run the file with these inputs.
     """
     try:
-        sessions = [_session(file, inputs, threads) for _ in range(INSTANCES)]
+        sessions = [one_session(file, inputs, threads) for _ in range(INSTANCES)]
         sessions[0]()
     except Exception as error:
         # Its errors have no base class but Exception.
@@ -127,7 +132,8 @@ def onnxruntime_call(file: Path, inputs: Mapping[str, Array], threads: int = 1) 
     return lambda: next(calls)()
 
 
-def _session(file: Path, inputs: Mapping[str, Array], threads: int) -> Call:
+def one_session(file: Path, inputs: Mapping[str, Array], threads: int = 1) -> Call:
+    """A call of an ONNX file, always by the same session."""
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads

@@ -11,10 +11,13 @@ from app.domain.metrics import LatencyValue
 from app.domain.spec import Export, Latency, Runtime
 from workers.exports import formats
 from workers.measure import latency as timing
+from workers.measure.memory import peak_added
 
 Files = Mapping[str, tuple[Path, Path]]
 """By format: the original's file and the final model's."""
-FILE_OF: Mapping[Runtime, Export] = MappingProxyType({"litert": "litert", "onnxruntime": "onnx"})
+FILE_OF: Mapping[Runtime, Export] = MappingProxyType(
+    {"litert": "litert", "litert_sparse": "litert_sparse", "onnxruntime": "onnx"}
+)
 """The format that a runtime reads, where it does not run the Keras model itself."""
 
 
@@ -57,6 +60,28 @@ def time_pair(
         for model, file in zip((pair.before, pair.after), files, strict=True)
     )
     return timing.compare(before, after, repeats, budget_seconds)
+
+
+def peak_memory(pair: Pair, runtime: Runtime, seed: int) -> tuple[int | None, int | None]:
+    """Bytes that opening each model's file and running one sample adds to this process.
+
+    None where the runtime has no file of its own, or the system does not tell.
+
+    Raises:
+        ValueError, RuntimeError: the runtime cannot run a model.
+    """
+    if runtime not in FILE_OF:
+        return None, None
+    inputs = timing.probe(pair.before, 1, seed)
+    open_one = timing.one_session if runtime == "onnxruntime" else timing.one_interpreter
+
+    def once(file: Path) -> timing.Call:
+        call = open_one(file, inputs)
+        call()
+        return call
+
+    before, after = pair.files[FILE_OF[runtime]]
+    return peak_added(lambda: once(before)), peak_added(lambda: once(after))
 
 
 def thread_counts(asked: Latency, runtime: Runtime) -> tuple[int, ...]:
@@ -114,7 +139,7 @@ def _call(
     if file is None:
         return timing.keras_call(model, inputs)
     match runtime:
-        case "litert":
+        case "litert" | "litert_sparse":
             return timing.litert_call(file, inputs, threads)
         case "onnxruntime":
             return timing.onnxruntime_call(file, inputs, threads)
