@@ -1,13 +1,15 @@
 """The smallest model that loses no more accuracy than asked: candidates, one after the other."""
 
+from collections.abc import Callable
 from typing import Any
 
 from app.domain.errors import EngineRefusal
 from app.domain.metrics import TrialFigure
-from app.domain.spec import AccuracyDropTarget, MacsTarget, ParametersTarget
+from app.domain.spec import AccuracyDropTarget, MacsTarget, ParametersTarget, Prune
 from workers import engine
 from workers.evaluation.lost import Lost, lost, right
 from workers.pruner import Pruner
+from workers.search.allocation import Allocation
 from workers.search.drop import SMALLEST, Budget, Search
 from workers.search.resolve import Resolved
 from workers.training.fine_tune import Diverged
@@ -36,15 +38,16 @@ class Least:
         search = Search(target, smallest, list(known.trials), list(known.given_up))
         best = state if any(search.fits(trial) for trial in search.trials) else None
         clock, refused = Budget(target.minutes), None
+        allocator = self.pruner.allocator(whole)
         self.pruner.epochs_apart = self.pruner.telling.pace.epochs // target.trials
         while clock.allows_another() or not search.count:
             keep = search.next()
             if keep is None:
                 break
-            candidate = self._candidate(state, whole, keep)
             self.pruner.epochs_before = search.count * self.pruner.epochs_apart
             try:
                 with clock.one():
+                    candidate = self._candidate(state, whole, keep, allocator)
                     self.pruner.cut_and_train(candidate)
             except (EngineRefusal, Diverged) as refusal:
                 refused = refusal
@@ -62,15 +65,24 @@ class Least:
             raise refused
         return best or self._nothing(state, search)
 
-    def _candidate(self, state: JobState, whole: Any, keep: float) -> JobState:
+    def _candidate(
+        self,
+        state: JobState,
+        whole: Any,
+        keep: float,
+        allocator: Callable[[Prune], Allocation] | None,
+    ) -> JobState:
         prune = self.pruner.spec.prune
         share = MacsTarget if prune.measure == "macs" else ParametersTarget
+        asked = prune.model_copy(update={"target": share(keep=keep)})
         return JobState(
             model=whole,
             progress=engine.begin(whole, prune),
             before=state.before,
             equality=state.equality,
-            resolved=Resolved(prune=prune.model_copy(update={"target": share(keep=keep)})),
+            resolved=Resolved(
+                prune=asked, allocation={} if allocator is None else dict(allocator(asked))
+            ),
         )
 
     def _trial(self, candidate: JobState, keep: float, found: Lost) -> TrialFigure:

@@ -23,6 +23,11 @@ from workers.training.variational import evidence as noise_evidence
 AT_MOST_SAMPLES = 256
 """That a dry run looks at: somebody waits for it."""
 
+BY_SENSITIVITY = (
+    "The job will look at what each layer bears and give each its own share; this dry run took the "
+    "same share everywhere."
+)
+
 
 def plan(order: Order) -> Plan:
     """What the whole schedule would remove.
@@ -37,6 +42,9 @@ def plan(order: Order) -> Plan:
     if order.spec.control is not None:
         spec = dense_spec(order.spec, Pace(order.spec).epochs)
         order = order.model_copy(update={"spec": spec})
+    by_sensitivity = order.spec.prune.scope == "sensitivity"
+    if by_sensitivity:
+        order = _alike(order)
     apart = engine.inlined(load(Path(order.model_path), order.model, Path(order.scratch)))
     model = apart.model
     analysis = engine.analyse(model)
@@ -75,8 +83,19 @@ def plan(order: Order) -> Plan:
         after=_state(after, width),
         layers=tuple(layers),
         target=None if resolved is None else planned_target(order.spec.prune, resolved),
-        notes=(*_notes(order, cut), *apart.notes, *_search_notes(resolved)),
+        notes=(
+            *_notes(order, cut),
+            *([BY_SENSITIVITY] if by_sensitivity else []),
+            *apart.notes,
+            *_search_notes(resolved),
+        ),
     )
+
+
+def _alike(order: Order) -> Order:
+    """With the same share in every layer, where the job will find each layer's own."""
+    prune = order.spec.prune.model_copy(update={"scope": "layer"})
+    return order.model_copy(update={"spec": order.spec.model_copy(update={"prune": prune})})
 
 
 def _resolved(model: Any, order: Order, evidence: engine.Evidence | None) -> Resolved | None:

@@ -1,7 +1,7 @@
 """From a model to a smaller one: the schedule of cuts, training between them, checkpoints."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,13 @@ from app.domain.criteria import VariationalDropoutCriterion
 from app.domain.errors import InternalError
 from app.domain.metrics import EqualityFigure, State
 from app.domain.recovery import FineTune
-from app.domain.spec import PruningSpec
+from app.domain.spec import Prune, PruningSpec
 from workers import engine
 from workers.evaluation.evaluate import evaluate
 from workers.measure.compare import sized
 from workers.protocol import Saved
 from workers.report.figures import shrink_note
+from workers.search.allocation import Allocation, allocate, allocated
 from workers.telling import Telling
 from workers.training.control import NOTE as CONTROL
 from workers.training.control import copied, fresh
@@ -85,6 +86,16 @@ class Pruner:
         assert self.objective is not None
         return loss_scale(model, self.objective, self.data.train, self.spec.seed)
 
+    def allocator(self, whole: Any) -> Callable[[Prune], Allocation] | None:
+        """With scope sensitivity: from a target to each layer's share; looks at every layer."""
+        if self.spec.prune.scope != "sensitivity" or self.data is None or self.objective is None:
+            return None
+        evidence = self.calibrate(whole, 0)
+        with self.telling.phase("search"):
+            return allocate(
+                *(whole, self.spec.prune, self.data, self.objective, self.spec.seed), evidence
+            )
+
     def prune(self, state: JobState, step: int, share: float) -> None:
         """One cut, proven: the model and all that is known of it are replaced.
 
@@ -126,6 +137,8 @@ class Pruner:
         prune = self.spec.prune if state.resolved is None else state.resolved.prune
         if prune is None:
             return engine.UnitCut({}, (), state.progress)  # The target is met as it is.
+        if state.resolved is not None and state.resolved.allocation:
+            prune = allocated(prune, state.resolved.allocation)
         return engine.choose(
             state.model,
             prune,

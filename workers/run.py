@@ -140,8 +140,14 @@ class Job:
 
     # --- search ----------------------------------------------------------------------------
     def _search(self, original: Any) -> Resolved | None:
-        """Bytes and latency: the target of parameters or MACs that reaches them."""
+        """Bytes and latency: the target of parameters or MACs that reaches them. Scope sensitivity:
+        the share of each layer."""
         spec = self.spec
+        if isinstance(spec.prune.target, AccuracyDropTarget):
+            return None
+        allocator = self.pruner.allocator(original)
+        if allocator is not None:
+            return Resolved(prune=spec.prune, allocation=dict(allocator(spec.prune)))
         if not is_searched(spec.prune):
             return None
         listed = spec.evaluate.latency or Latency()

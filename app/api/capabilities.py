@@ -99,6 +99,8 @@ def capabilities(ctx: Ctx) -> Capabilities:
                 "global": "All layers compete; some lose more than others.",
                 "isomorphic": "Layers of like structure compete among themselves.",
                 "latency": "Layers compete, and units that cost more time go sooner.",
+                "sensitivity": "Each layer loses what costs as much as any other's share, as found "
+                "by cutting each alone.",
             }
         ),
         schedules=_variants(spec.Schedule),

@@ -123,7 +123,7 @@ class FineTune(Strict):
     """Epochs after the last cut. 0 trains nothing; batch normalisation is measured anew."""
     batch_size: int = Field(default=128, ge=1, le=65536)
     optimizer: Optimizer = AdamOptimizer()
-    learning_rate_schedule: Rate = ConstantRate()
+    learning_rate_schedule: Rate = CosineRate()
     """How the optimizer's learning rate changes, from batch to batch."""
     clip_norm: float | None = Field(default=None, gt=0)
     """Gradients together are scaled down to this Euclidean norm. [Pascanu et al. 2013,
@@ -137,7 +137,7 @@ class FineTune(Strict):
     """`balanced`: samples of rare classes count more, each class as much as any other."""
     augmentation: Augmentation | None = None
     """For models with one input of images, (height, width, channels)."""
-    distillation: Distillation | None = None
-    """Left out: the targets alone teach."""
+    distillation: Distillation | None = Distillation()
+    """`null`: the targets alone teach."""
     early_stopping: EarlyStopping | None = EarlyStopping()
     """`null` trains all epochs and keeps the last weights."""

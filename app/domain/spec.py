@@ -244,11 +244,13 @@ class Prune(Strict):
 
     granularity: Granularity = ChannelGranularity()
     criterion: Criterion = MagnitudeCriterion()
-    scope: Literal["layer", "global", "isomorphic", "latency"] = "layer"
+    scope: Literal["layer", "global", "isomorphic", "latency", "sensitivity"] = "layer"
     """`layer`: the share holds in every layer. `global`: layers compete. `isomorphic`: layers of
     like structure compete among themselves; weights all do. [Fang et al. 2024, arXiv:2407.04616]
     `latency`: layers compete, and units that give little computation for their time go sooner.
-    [Shen et al. 2022, arXiv:2110.10811]"""
+    [Shen et al. 2022, arXiv:2110.10811]. `sensitivity`: each layer is first cut alone, without
+    training, and loses a share that costs as much of the loss on validation samples as any other's.
+    [After Li et al. 2017, arXiv:1608.08710]"""
     reduction: Literal["mean", "sum", "max", "first"] = "mean"
     """How the saliencies of coupled layers' slices become one unit's. [Fang et al. 2023,
     arXiv:2301.12900]"""
@@ -335,7 +337,29 @@ class Prune(Strict):
             )
         if not structured and (self.round_to is not None or self.min_units != 1):
             raise ValueError("round_to and min_units count units: use granularity unit or channel")
+        if self.scope == "sensitivity":
+            self._check_sensitivity()
         return self
+
+    def _check_sensitivity(self) -> None:
+        if isinstance(self.granularity, NmGranularity | HeadGranularity | LayerGranularity):
+            raise wrong(
+                "scope",
+                "scope sensitivity cuts shares of single layers, and granularity "
+                f"{self.granularity.kind} has none: use weight, block, unit or channel, or another "
+                "scope",
+            )
+        if isinstance(self.criterion, VariationalDropoutCriterion):
+            raise wrong(
+                "scope",
+                "criterion variational_dropout learns how much each layer loses: use scope global",
+            )
+        if isinstance(self.target, BytesTarget | LatencyTarget):
+            raise wrong(
+                "scope",
+                f"scope sensitivity does not search for a {self.target.kind} target: use a "
+                "fraction, parameters, macs or accuracy_drop target, or another scope",
+            )
 
     @property
     def structured(self) -> bool:
@@ -524,6 +548,12 @@ class PruningSpec(Strict):
                 "prune.target",
                 "an accuracy_drop target measures accuracy: name a dataset, or use a target such "
                 "as macs",
+            )
+        if self.dataset is None and self.prune.scope == "sensitivity":
+            raise wrong(
+                "prune.scope",
+                "scope sensitivity measures the loss without a share of each layer: name a "
+                "dataset, or use scope layer or global",
             )
         if self.dataset is None and self.prune.needs_data:
             raise wrong(

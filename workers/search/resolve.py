@@ -40,6 +40,8 @@ class Resolved(Record):
     measured: bool = True
     """False where a dry run foresaw the value."""
     trials: tuple[TrialFigure, ...] = ()
+    allocation: dict[str, float] = {}
+    """With scope sensitivity: the share of each layer that goes."""
     given_up: tuple[float, ...] = ()
     """Shares whose candidates could not be made."""
     note: str | None = None

@@ -37,6 +37,9 @@ def sensitivity(
     objective: Objective,
     seed: int,
     evidence: engine.Evidence | None = None,
+    *,
+    metric: str | None = None,
+    every: bool = False,
 ) -> SensitivityFigure:
     """The metric of the original without each share of each layer. [Li et al. 2017]
 
@@ -49,12 +52,14 @@ def sensitivity(
         objective: its losses and metrics.
         seed: of the samples, and of criterion random.
         evidence: what the criterion has seen of the model.
+        metric: its name; the one of most interest where left out.
+        every: layer, however many `asked` would look at.
     """
     samples = drawn(data.validation, asked.samples, seed)
     whole = _scores(model, samples, objective)
-    name = by_interest(whole)[0]
+    name = metric or by_interest(whole)[0]
     rows = []
-    for members in _together(model, prune)[: asked.layers]:
+    for members in _together(model, prune)[: None if every else asked.layers]:
         values = []
         for share in asked.shares:
             cut = _cut(model, prune, members, share, seed, evidence)

@@ -79,11 +79,13 @@ class FineTuner:
         teacher: Teacher | None = None,
         learning: VariationalDropoutCriterion | None = None,
     ) -> None:
-        """`teacher`: for distillation; `learning`: how the noise is learned, where it is."""
+        """`teacher`: for distillation, which there is none of without; `learning`: how the noise is
+        learned, where it is.
+        """
         self.state = state
         self.data = data
         self.objective = objective
-        self.spec = spec
+        self.spec = spec if teacher else spec.model_copy(update={"distillation": None})
         self.seed = seed
         self.on_batch = on_batch
         self.on_epoch = on_epoch

@@ -1,5 +1,6 @@
 """Training with images that change, and with the original model as a teacher."""
 
+import math
 from typing import Any
 
 import keras
@@ -11,6 +12,8 @@ from workers.training.losses import distilled
 from workers.training.objective import Objective
 
 HARD, SOFT = "targets", "teacher"
+MOST_BYTES = 256 * 1024 * 1024
+"""Of a teacher's outputs for all samples; where they are larger it is asked batch by batch."""
 
 
 class Teacher:
@@ -19,6 +22,14 @@ class Teacher:
     def __init__(self, model: Any) -> None:
         self.model = model
         self._said: list[Any] | None = None
+
+    def is_brief(self, samples: Samples) -> bool:
+        """Whether its outputs for all samples fit in memory beside everything else."""
+        axes = [tensor.shape[1:] for tensor in self.model.outputs]
+        if any(axis is None for shape in axes for axis in shape):
+            return False
+        numbers: int = sum(math.prod(shape) for shape in axes)
+        return 4 * samples.count * numbers <= MOST_BYTES
 
     def outputs(self, samples: Samples, batch_size: int) -> list[Any]:
         """One array per output of the model, in the samples' order, which are always the same."""
@@ -46,7 +57,8 @@ class Taught(keras.Model):  # type: ignore[misc]
 
     Nothing of it is saved. `fit` takes what `taught_targets` makes; with plain targets, as in
     validation, the loss is that of the targets alone, and images stay as they are. A teacher of
-    changed images is asked batch by batch, for the images that the student sees. [Beyer et al.
+    changed images is asked batch by batch, for the images that the student sees; so is one whose
+    outputs are too large to keep. [Beyer et al.
     2022, arXiv:2106.05237]
     """
 
@@ -122,7 +134,9 @@ def _parts(y: Any) -> tuple[Any, Any]:
 
 
 def taught_targets(samples: Samples, spec: FineTune, teacher: Teacher | None) -> Any:
-    """What is fitted as targets; with what the teacher says, where the images do not change."""
+    """What is fitted as targets; with what the teacher says, where that can be known beforehand."""
     if teacher is None or spec.distillation is None or spec.augmentation is not None:
+        return samples.y
+    if not teacher.is_brief(samples):
         return samples.y
     return {HARD: samples.y, SOFT: teacher.outputs(samples, spec.batch_size)}

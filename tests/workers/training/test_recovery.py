@@ -46,7 +46,8 @@ def test_a_warm_up_counts_towards_the_epochs() -> None:
 
 
 def test_a_constant_rate_may_warm_up_too() -> None:
-    assert rates({"optimizer": SGD}, [0, 40]) == pytest.approx([0.4, 0.4])
+    constant = {"optimizer": SGD, "learning_rate_schedule": "constant"}
+    assert rates(constant, [0, 40]) == pytest.approx([0.4, 0.4])
     schedule = {"kind": "constant", "warmup_epochs": 1.0}
     found = rates({"optimizer": SGD, "learning_rate_schedule": schedule}, [0, 1, 4, 40])
     np.testing.assert_allclose(found, [0.0, 0.1, 0.4, 0.4], rtol=1e-6)
