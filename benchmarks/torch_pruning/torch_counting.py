@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.torch_pruning.torch_models import Attention
+from benchmarks.torch_pruning.torch_attention import Attention
 
 
 def macs(model: nn.Module, sample: torch.Tensor) -> int:

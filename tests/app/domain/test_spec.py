@@ -79,6 +79,7 @@ ACCEPTED = {
     "control": prune(granularity="n_m", target=None) | {"control": "dense"},
     "rounding": prune(round_to=8, min_units=8),
     "global unit": prune(granularity="unit", scope="global"),
+    "by sensitivity": prune(granularity="block", scope="sensitivity"),
     "iterative": with_(schedule={"kind": "iterative", "steps": 100}),
     "polynomial": with_(schedule={"kind": "polynomial", "steps": 3, "power": 1}),
     "largest seed": with_(seed=2**32 - 1),
@@ -122,6 +123,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown criterion": (prune(criterion="hessian"), "prune.criterion"),
     "unknown granularity": (prune(granularity="filter"), "prune.granularity"),
     "unknown scope": (prune(scope="model"), "prune.scope"),
+    "heads by sensitivity": (prune(granularity="head", scope="sensitivity"), "prune.scope"),
+    "learned by sensitivity": (
+        prune(granularity="weight", criterion="variational_dropout", scope="sensitivity"),
+        "prune.scope",
+    ),
+    "bytes by sensitivity": (
+        prune(target={"kind": "bytes", "max": 1000}, scope="sensitivity"),
+        "prune.scope",
+    ),
+    "sensitivity without data": (
+        {"model": "mdl_1", "prune": {"target": HALF, "scope": "sensitivity"}},
+        "prune.scope",
+    ),
     "typo": (with_(fine_tuning={}), "fine_tuning"),
     "typo below": (with_(fine_tune={"epoch": 3}), "fine_tune.epoch"),
     "typo in a choice": (
