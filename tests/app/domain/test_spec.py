@@ -123,18 +123,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown criterion": (prune(criterion="hessian"), "prune.criterion"),
     "unknown granularity": (prune(granularity="filter"), "prune.granularity"),
     "unknown scope": (prune(scope="model"), "prune.scope"),
-    "heads by sensitivity": (prune(granularity="head", scope="sensitivity"), "prune.scope"),
+    "heads by sensitivity": (prune(granularity="head", scope="sensitivity"), "prune"),
     "learned by sensitivity": (
         prune(granularity="weight", criterion="variational_dropout", scope="sensitivity"),
-        "prune.scope",
+        "prune",
     ),
     "bytes by sensitivity": (
         prune(target={"kind": "bytes", "max": 1000}, scope="sensitivity"),
-        "prune.scope",
+        "prune",
     ),
     "sensitivity without data": (
         {"model": "mdl_1", "prune": {"target": HALF, "scope": "sensitivity"}},
-        "prune.scope",
+        "",
     ),
     "typo": (with_(fine_tuning={}), "fine_tuning"),
     "typo below": (with_(fine_tune={"epoch": 3}), "fine_tune.epoch"),
