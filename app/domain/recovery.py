@@ -99,6 +99,10 @@ class Distillation(Strict):
     """T: above 1 it also teaches how the wrong classes compare."""
     weight: float = Field(default=0.5, gt=0, le=1)
     """The teacher's part of the loss; 1 leaves the targets out."""
+    features: float = Field(default=0.0, ge=0, le=1e6)
+    """γ: factor on how differently both models find the samples of a batch alike, at up to four
+    layers. Widths need not be the same, and the teacher is asked batch by batch. The paper has
+    3000 for images. [Similarity-preserving distillation, Tung & Mori 2019, arXiv:1907.09682]"""
 
 
 class Augmentation(Strict):
@@ -125,6 +129,10 @@ class FineTune(Strict):
     optimizer: Optimizer = AdamOptimizer()
     learning_rate_schedule: Rate = CosineRate()
     """How the optimizer's learning rate changes, from batch to batch."""
+    mixed_precision: bool = False
+    """Hidden layers compute in bfloat16 while weights, their updates and outputs stay float32:
+    faster on processors with units for it, slower on others. Results differ a little from those
+    without. [Micikevicius et al. 2018, arXiv:1710.03740]"""
     clip_norm: float | None = Field(default=None, gt=0)
     """Gradients together are scaled down to this Euclidean norm. [Pascanu et al. 2013,
     arXiv:1211.5063]"""

@@ -20,6 +20,7 @@ from workers.engine.graph import variable_keys
 from workers.training.data import Data
 from workers.training.objective import Objective
 from workers.training.optimizers import make_optimizer
+from workers.training.precision import mixed
 from workers.training.state import JobState
 from workers.training.statistics import reestimate_statistics
 from workers.training.teaching import Teacher, taught_targets, wrapped
@@ -105,7 +106,8 @@ class FineTuner:
         batches = -(-self.data.train.count // self.spec.batch_size)
         optimizer = make_optimizer(self.spec, batches, epochs)
         noisy = None if final or self.learning is None else self._noisy(self.learning, batches)
-        spec = self.spec.model_copy(update={"distillation": None}) if noisy else self.spec
+        plain = {"distillation": None, "mixed_precision": False}
+        spec = self.spec.model_copy(update=plain) if noisy else self.spec
         trained = wrapped(noisy or model, self.objective, spec, self.teacher)
         together = batches_per_call(count(model).macs, self.spec.batch_size, batches)
         self.objective.compile(trained, optimizer, self.spec.label_smoothing, together)
@@ -158,17 +160,19 @@ class FineTuner:
         keras.utils.set_random_seed(int(seeds.generate_state(1)[0]))
         _seed_layers(trained, seeds.spawn(1)[0])
         started = time.perf_counter()
-        fitted = trained.fit(
-            train.x,
-            taught_targets(train, spec, self.teacher),
-            sample_weight=balanced(train) if spec.class_weights else None,
-            batch_size=spec.batch_size,
-            epochs=1,
-            validation_data=(self.data.validation.x, self.data.validation.y),
-            validation_batch_size=max(spec.batch_size, 256),
-            callbacks=[_Batches(state.epoch_in_step, self.on_batch)],
-            verbose=0,
-        )
+        # Epoch by epoch, so that checkpoints between them hold the model's own precision.
+        with mixed(state.model, spec.mixed_precision):
+            fitted = trained.fit(
+                train.x,
+                taught_targets(train, spec, self.teacher),
+                sample_weight=balanced(train) if spec.class_weights else None,
+                batch_size=spec.batch_size,
+                epochs=1,
+                validation_data=(self.data.validation.x, self.data.validation.y),
+                validation_batch_size=max(spec.batch_size, 256),
+                callbacks=[_Batches(state.epoch_in_step, self.on_batch)],
+                verbose=0,
+            )
         logs = _numbers({name: values[-1] for name, values in fitted.history.items()})
         if not np.isfinite(logs["loss"]):
             raise Diverged(

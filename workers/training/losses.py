@@ -63,6 +63,24 @@ def distilled(
     return _per_sample(keras.losses.get(loss)(teacher, student))
 
 
+def unlike(teacher: Any, student: Any) -> Any:
+    """How differently two layers find the samples of a batch alike: ‖G_T - G_S‖² / b², a number.
+
+    G has a row per sample, the products of its activations with those of all b samples, of length
+    one. [Tung & Mori 2019, arXiv:1907.09682, equations 1 to 4]
+
+    Args:
+        teacher: activations, (samples, …).
+        student: the same layer's, of any width.
+    """
+    return ops.mean(ops.square(_likeness(teacher) - _likeness(student)))
+
+
+def _likeness(activations: Any) -> Any:
+    flat = ops.reshape(ops.cast(activations, "float32"), (ops.shape(activations)[0], -1))
+    return ops.normalize(ops.matmul(flat, ops.transpose(flat)), axis=1)
+
+
 def _per_sample(values: Any) -> Any:
     return ops.mean(ops.reshape(values, (ops.shape(values)[0], -1)), axis=1)
 

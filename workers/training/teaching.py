@@ -6,9 +6,11 @@ from typing import Any
 import keras
 
 from app.domain.recovery import Augmentation, FineTune
+from workers.engine.graph import calls
+from workers.engine.taps import graph_of
 from workers.evaluation.evaluate import predicted
 from workers.training.data import Samples
-from workers.training.losses import distilled
+from workers.training.losses import distilled, unlike
 from workers.training.objective import Objective
 
 HARD, SOFT = "targets", "teacher"
@@ -71,6 +73,9 @@ class Taught(keras.Model):  # type: ignore[misc]
         self.changes = [] if spec.augmentation is None else _changes(spec.augmentation)
         self._objective, self._spec = objective, spec.distillation
         self._teacher = teacher
+        self._matched: Matched | None = None
+        if teacher is not None and spec.distillation is not None and spec.distillation.features:
+            self._matched = Matched(student, teacher.model)
 
     def build(self, *_: Any) -> None:
         """Nothing is left to build: the student has its weights, and changes have none."""
@@ -80,7 +85,9 @@ class Taught(keras.Model):  # type: ignore[misc]
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The student's outputs."""
-        return self.student(inputs, training=training)
+        if self._matched is None:
+            return self.student(inputs, training=training)
+        return self._matched.outputs(inputs, training)
 
     def train_step(self, data: Any) -> Any:
         """One batch, its images changed."""
@@ -111,6 +118,8 @@ class Taught(keras.Model):  # type: ignore[misc]
             for one, theirs, mine in pairs
         )
         soft = keras.ops.mean(apart if weights is None else apart * weights)
+        if self._matched is not None:
+            soft += self._spec.features * self._matched.apart(x)
         # Penalties of weights are in `hard`, and not the teacher's to make smaller.
         penalties = sum(self.losses) if self.losses else 0.0
         return (1.0 - self._spec.weight) * (hard - penalties) + self._spec.weight * soft + penalties
@@ -118,6 +127,69 @@ class Taught(keras.Model):  # type: ignore[misc]
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Metrics compare with the targets."""
         return super().compute_metrics(x, _parts(y)[0], y_pred, _parts(sample_weight)[0])
+
+
+MOST_MATCHED = 4
+
+
+class Matched:
+    """Layers of both models whose view of a batch is compared; see `losses.unlike`.
+
+    They are up to four hidden layers with weights, evenly spread over the depth.
+    """
+
+    def __init__(self, student: Any, teacher: Any) -> None:
+        mine, theirs = _hidden(student), _hidden(teacher)
+        names = _spread([name for name in mine if name in theirs])
+        graph = graph_of(student)
+        self._count = len(graph.outputs)
+        self._structure = graph._outputs_struct
+        watched = [mine[name] for name in names]
+        self._student = keras.Model(_listed(graph.inputs), [*graph.outputs, *watched])
+        seen = [theirs[name] for name in names]
+        self._teacher = keras.Model(_listed(graph_of(teacher).inputs), seen) if seen else None
+        self._seen: list[Any] = []
+
+    def outputs(self, inputs: Any, training: bool | None) -> Any:
+        """The student's outputs; what its layers put out is kept for `apart`, in the same trace."""
+        found = keras.tree.flatten(self._student(_listed(inputs), training=training))
+        self._seen = found[self._count :]
+        return keras.tree.pack_sequence_as(self._structure, found[: self._count])
+
+    def apart(self, inputs: Any) -> Any:
+        """Sum over the layers of how differently they see the batch that `outputs` was given."""
+        if self._teacher is None:
+            return 0.0
+        theirs = keras.tree.flatten(self._teacher(_listed(inputs), training=False))
+        return sum(unlike(one, mine) for one, mine in zip(theirs, self._seen, strict=True))
+
+
+def _hidden(model: Any) -> dict[str, Any]:
+    """What each layer with weights puts out, by name; not the model's outputs, nor of layers that
+    are called several times.
+    """
+    graph = graph_of(model)
+    outputs = {id(tensor) for tensor in graph.outputs}
+    found: dict[str, list[Any]] = {}
+    for node in calls(graph):
+        if getattr(node.operation, "weights", ()):
+            found.setdefault(node.operation.name, []).extend(node.output_tensors)
+    return {
+        name: tensors[0]
+        for name, tensors in found.items()
+        if len(tensors) == 1 and id(tensors[0]) not in outputs
+    }
+
+
+def _spread(names: list[str]) -> list[str]:
+    if len(names) <= MOST_MATCHED:
+        return names
+    return [names[(place + 1) * len(names) // MOST_MATCHED - 1] for place in range(MOST_MATCHED)]
+
+
+def _listed(inputs: Any) -> Any:
+    flat = keras.tree.flatten(inputs)
+    return flat[0] if len(flat) == 1 else flat
 
 
 def _changes(spec: Augmentation) -> list[Any]:

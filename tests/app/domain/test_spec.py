@@ -132,7 +132,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         prune(target={"kind": "bytes", "max": 1000}, scope="sensitivity"),
         "prune",
     ),
-    "sensitivity without data": (
+    "scope sensitivity without data": (
         {"model": "mdl_1", "prune": {"target": HALF, "scope": "sensitivity"}},
         "",
     ),

@@ -12,7 +12,7 @@ from tests.workers.training.steps import cut_off, half_of
 from workers import engine
 from workers.training.data import Data, Samples
 from workers.training.fine_tune import FineTuner
-from workers.training.losses import SmoothedClassIndexes, distilled
+from workers.training.losses import SmoothedClassIndexes, distilled, unlike
 from workers.training.objective import Objective, OutputObjective
 from workers.training.optimizers import make_optimizer
 from workers.training.state import JobState
@@ -132,6 +132,18 @@ def test_distillation_is_computed_in_32_bits_for_each_sample() -> None:
     assert np.isfinite(found).all()
 
 
+def test_likeness_is_of_samples_whatever_the_width() -> None:
+    random = np.random.default_rng(0)
+    seen = random.standard_normal((8, 2, 3)).astype(np.float32)
+    turned, _ = np.linalg.qr(random.standard_normal((6, 6)))
+    wider = np.concatenate([seen.reshape(8, 6) @ turned, np.zeros((8, 5))], axis=1)
+    assert np.asarray(unlike(seen, 3.0 * wider)) == pytest.approx(0.0, abs=1e-10)
+    # Two samples that are alike, beside two that are at right angles: rows (1, 1)/√2 and (1, 0).
+    alike, apart = np.array([[1.0], [1.0]]), np.eye(2)
+    expected = 2 * ((1 - 0.5**0.5) ** 2 + 0.5) / 4
+    assert np.asarray(unlike(alike, apart)) == pytest.approx(expected, rel=1e-6)
+
+
 def test_penalties_of_weights_stay_whole() -> None:
     """A teacher that is agreed with, and nothing else: what is left is the penalty."""
     i = keras.Input((2,))
@@ -229,6 +241,47 @@ def test_a_teacher_alone_teaches_what_the_labels_do_not(taught: tuple[Any, Data]
     assert accuracy(untaught.model, data.validation) < 0.7
 
 
+def test_hidden_layers_learn_to_see_as_the_teacher_does(taught: tuple[Any, Data]) -> None:
+    original, data = taught
+    views = {}
+    for features in (0.0, 1e5):
+        state = half_of(original)
+        tuned = tuner(state, data, Teacher(original), distillation={"features": features})
+        tuned.train(4, final=False)
+        first = [
+            keras.Model(one.inputs[0], one.layers[0].output) for one in (original, state.model)
+        ]
+        views[features] = float(unlike(*(one(data.validation.x[:128]) for one in first)))
+        assert np.isfinite(state.history[-1].logs["loss"])
+    assert views[1e5] < 0.5 * views[0.0]
+
+
+@pytest.mark.parametrize("teacher", [False, True])
+def test_mixed_precision_trains_and_is_gone_afterwards(
+    taught: tuple[Any, Data], teacher: bool
+) -> None:
+    original, data = taught
+    found = {}
+    for asked in (False, True):
+        state = half_of(original)
+
+        def told(_: Any, model: Any = state.model) -> None:
+            # What a checkpoint would hold.
+            assert {one.dtype_policy.name for one in model.layers} == {"float32"}
+
+        teachers = Teacher(original) if teacher else None
+        tuner(state, data, teachers, told, mixed_precision=asked).train(2, final=False)
+        found[asked] = state
+        assert all(variable.dtype == "float32" for variable in state.model.weights)
+    weights = [state.model.get_weights() for state in found.values()]
+    # Nearly the same, and not the same: 8 bits of mantissa.
+    assert any(not np.array_equal(a, b) for a, b in zip(*weights, strict=True))
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=0.05)
+    losses = [state.history[-1].logs["loss"] for state in found.values()]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
 def test_validation_listens_to_targets_alone(taught: tuple[Any, Data]) -> None:
     original, data = taught
     state = half_of(original)
@@ -245,7 +298,7 @@ def test_a_taught_job_goes_on_exactly_where_it_was(
     original, data = taught
     teacher = Teacher(original)
     spec: dict[str, Any] = {
-        "distillation": {"temperature": 2.0},
+        "distillation": {"temperature": 2.0, "features": 10.0},
         "learning_rate_schedule": {"kind": "cosine", "warmup_epochs": 1},
         "label_smoothing": 0.1,
         "class_weights": "balanced",
