@@ -2,9 +2,10 @@
 
 They are made when somebody first names them, so that "Try it out" works and lists stay empty
 for those who never do. Each owner has their own: `mdl_example` is the default owner's model,
-and for others a name of `mdl_example_<owner>`.
+and for others a name of one of their own, which answers tell.
 """
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,7 +65,7 @@ class Examples:
         """The caller's own id of an example; other ids as they are."""
         if id_ not in self._makers or self.owner == DEFAULT_OWNER:
             return id_
-        return f"{id_}_{self.owner}"
+        return f"{id_}{hashlib.sha256(self.owner.encode()).hexdigest()[:16]}"
 
     def ensure_named(self, spec: PruningSpec) -> PruningSpec:
         """The spec with the ids that are meant; the examples among them are made."""

@@ -308,15 +308,15 @@ def undispatched(
     With `most_running`, without those of owners who have that many running: no worker would take
     them.
     """
-    full = (
-        select(JobRow.owner)
-        .where(JobRow.kind == "prune", JobRow.state == Status.RUNNING)
-        .group_by(JobRow.owner)
-        .having(func.count() >= most_running)
-    )
-    may_run = (
-        true() if most_running is None else or_(JobRow.kind != "prune", JobRow.owner.not_in(full))
-    )
+    may_run: Any = true()
+    if most_running is not None:
+        full = (
+            select(JobRow.owner)
+            .where(JobRow.kind == "prune", JobRow.state == Status.RUNNING)
+            .group_by(JobRow.owner)
+            .having(func.count() >= most_running)
+        )
+        may_run = or_(JobRow.kind != "prune", JobRow.owner.not_in(full))
     with database.read() as session:
         return tuple(
             session.scalars(
