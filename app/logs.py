@@ -13,9 +13,9 @@ SECRETS = re.compile(r"(sct_[0-9a-f]{12}_)[0-9a-f]{48}|(://[^\s:/@]*:)[^\s/@]+(?
 """Of API keys, the part after their id; of addresses, the password."""
 
 
-def without_secrets(_: Any, __: str, line: str) -> str:
+def without_secrets(_: Any, __: str, line: Any) -> str:
     """A finished line, whoever wrote it and whatever a client put into a path."""
-    return SECRETS.sub(lambda found: f"{found[1] or found[2]}…", line)
+    return SECRETS.sub(lambda found: f"{found[1] or found[2]}…", str(line))
 
 
 def configure(settings: Settings) -> None:
