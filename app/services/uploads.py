@@ -29,6 +29,8 @@ from app.settings import Settings
 
 Row = TypeVar("Row", ModelRow, DatasetRow)
 WORDS: dict[type[ModelRow | DatasetRow], str] = {ModelRow: "model", DatasetRow: "data set"}
+NOUNS: dict[type[ModelRow | DatasetRow], str] = {ModelRow: "model", DatasetRow: "dataset"}
+"""In the audit log."""
 
 
 class Uploads:
@@ -134,7 +136,7 @@ class Uploads:
             )
             session.add(row)
             session.flush()
-            audit.record(session, self.caller, f"{WORDS[kind]}.upload", row.id, sha256=blob.sha256)
+            audit.record(session, self.caller, f"{NOUNS[kind]}.upload", row.id, sha256=blob.sha256)
             return Answer(status=201, location=f"/v1/{collection}/{row.id}", body=show(row))
 
         return once(self.database, f"{collection}:{self.caller.owner}", key, print_, create)
@@ -203,7 +205,7 @@ class Uploads:
                     f"{', '.join(waiting)}. Wait for them, or cancel them first."
                 )
             session.delete(row)
-            audit.record(session, self.caller, f"{WORDS[kind]}.delete", id_)
+            audit.record(session, self.caller, f"{NOUNS[kind]}.delete", id_)
 
     def _found(self, session: Session, kind: type[Row], id_: str, *, lock: bool = False) -> Row:
         row = session.get(kind, id_, with_for_update=lock or None)
