@@ -57,9 +57,11 @@ def check_jobs(
 ) -> None:
     """Room for more jobs in the queue, and for their results. Raises `TooManyJobs`, `StorageFull`.
 
-    Takes the owner's lock.
+    Takes the owner's lock; not for dry runs and analyses, of which a few too many do no harm, while
+    requests that wait for each other hold threads.
     """
-    lock(session, owner)
+    if kind == "prune":
+        lock(session, owner)
     limit = settings.quota_queued_jobs if kind == "prune" else settings.quota_queued_questions
     waiting = _waiting(session, owner, kind)
     if waiting + more > limit:

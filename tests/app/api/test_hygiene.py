@@ -56,12 +56,6 @@ def test_the_pages_scripts_are_allowed_and_no_others(api: Api, page: str) -> Non
     assert directives["connect-src"] == "'self'"
 
 
-def test_a_drawing_may_style_its_lines(api: Api) -> None:
-    directives = policy(api, "/v1/sweeps/swp_example/plot.svg")
-    assert directives["style-src"] == "'unsafe-inline'"
-    assert directives["default-src"] == "'none'"
-
-
 def test_a_report_keeps_its_own_policy(api: Api, tmp_path: Path) -> None:
     job = api.finished(tmp_path, report_html=b"<p>hello</p>")
     directives = policy(api, f"/v1/jobs/{job}/artifacts/report.html")
@@ -117,6 +111,12 @@ def test_named_origins_are_let_in(befriended: Api) -> None:
 def test_origins_are_whole(origins: str) -> None:
     with pytest.raises(ValueError, match="cors_origins"):
         Settings(cors_origins=origins)
+
+
+def test_a_drawing_may_style_its_lines(befriended: Api) -> None:
+    directives = policy(befriended, "/v1/sweeps/swp_example/plot.svg")
+    assert directives["style-src"] == "'unsafe-inline'"
+    assert directives["default-src"] == "'none'"
 
 
 # --- slow clients ------------------------------------------------------------------------------
