@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from app import keys_command
 from app.domain.errors import SecateurError
 from app.settings import Settings
 
@@ -24,6 +25,15 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+cli.add_typer(keys_command.cli, name="keys")
+cli.command("audit")(keys_command.audit)
+
+NO_KEYS = (
+    "secateur: requests to {host} need an API key, and there is none yet, so all are refused. Make "
+    "one, with the same data folder or SECATEUR_DATABASE_URL: secateur keys create --owner NAME. "
+    "SECATEUR_REQUIRE_KEYS=never asks for none; use it only where people you trust alone can "
+    "reach the service."
+)
 LONGEST_DATA_DIR = 400
 """SQLite's limit for a path is 512 bytes."""
 
@@ -236,6 +246,15 @@ def prune(
         typer.Option(exists=True, dir_okay=False, help="A spec as JSON, instead of the above."),
     ] = None,
     server: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
+    key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SECATEUR_API_KEY",
+            show_envvar=False,
+            help="API key, better given in the environment: others see command lines "
+            "[SECATEUR_API_KEY].",
+        ),
+    ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Where to write the pruned model.")
     ] = Path("pruned.keras"),
@@ -263,6 +282,7 @@ def prune(
         ),
         server,
         Console(),
+        key,
     )
 
 
@@ -294,10 +314,12 @@ def _serve_api(settings: Settings, listener: socket.socket, *, reaper: bool) -> 
     from app.server import Server
 
     address = listener.getsockname()
+    settings = _guard(settings, address[0])
     name = f"[{address[0]}]" if ":" in address[0] else address[0]
     server = Server(
         create_app(settings),
         f"Secateur is ready at http://{name}:{address[1]} (Swagger UI: /docs)",
+        settings.slow_client_seconds,
     )
     stop = threading.Event()
     thread = None
@@ -310,6 +332,23 @@ def _serve_api(settings: Settings, listener: socket.socket, *, reaper: bool) -> 
         stop.set()
         if thread is not None:
             thread.join()
+
+
+def _guard(settings: Settings, host: str) -> Settings:
+    """Ask for keys where others can reach the service, and say so while there is none."""
+    from app.adapters.database import Database, migrate
+    from app.api.access import is_loopback
+    from app.services.keys import Keys
+
+    if settings.require_keys == "auto" and not is_loopback(host):
+        settings = settings.model_copy(update={"require_keys": "always"})
+    if settings.require_keys == "always":
+        migrate(settings.effective_database_url)
+        database = Database(settings.effective_database_url)
+        if not Keys(database).there_are_any():
+            print(NO_KEYS.format(host=host), file=sys.stderr, flush=True)
+        database.close()
+    return settings
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ import httpx
 from app.domain.errors import SecateurError
 
 ATTEMPTS = 5
+KEY_VARIABLE = "SECATEUR_API_KEY"
+LONGEST_PAUSE_SECONDS = 60.0
 CHUNK = 1024 * 1024
 
 
@@ -26,18 +29,24 @@ class RequestFailed(SecateurError):
 
 
 class Client:
-    """Talks to one service.
+    """Talks to one service, with an API key where one is given or in `SECATEUR_API_KEY`.
 
     Reading is retried when the connection breaks; everything is when the service is busy.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str | None = None) -> None:
         if not url.startswith(("http://", "https://")):
             raise RequestFailed(
                 f"The address {url!r} must begin with http:// or https://, as in "
                 "http://127.0.0.1:8000."
             )
-        self._http = httpx.Client(base_url=url, timeout=httpx.Timeout(30.0, read=120.0))
+        key = key or os.environ.get(KEY_VARIABLE, "")
+        if key and not key.isascii():
+            raise RequestFailed(f"The API key in {KEY_VARIABLE} or --key holds no ASCII text.")
+        headers = {"Authorization": f"Bearer {key.strip()}"} if key else {}
+        self._http = httpx.Client(
+            base_url=url, timeout=httpx.Timeout(30.0, read=120.0), headers=headers
+        )
         self.url = url
 
     def __enter__(self) -> Self:
@@ -123,6 +132,7 @@ class Client:
             # One key for all tries: what was carried out unseen is not carried out twice.
             request["headers"] = {"Idempotency-Key": secrets.token_hex(16)}
         for attempt in range(1, ATTEMPTS + 1):
+            answer = None
             try:
                 answer = self._http.request(method, route, **request)
             except httpx.TransportError as error:
@@ -133,12 +143,20 @@ class Client:
                         "service running? `secateur serve` starts one."
                     ) from error
             else:
-                if answer.status_code != 503 or attempt == ATTEMPTS:
+                if answer.status_code not in (429, 503) or attempt == ATTEMPTS:
                     if answer.is_error:
                         raise _failed(answer)
                     return answer
-            time.sleep(0.2 * 2**attempt)
+            time.sleep(_pause(answer, attempt))
         raise AssertionError("unreachable")
+
+
+def _pause(answer: httpx.Response | None, attempt: int) -> float:
+    """Seconds until the next try: what the service asks for, when it is for the caller to wait."""
+    asked = answer.headers.get("retry-after", "") if answer is not None else ""
+    if answer is not None and answer.status_code == 429 and asked.isdigit():
+        return min(float(asked), LONGEST_PAUSE_SECONDS)
+    return float(0.2 * 2**attempt)
 
 
 def _failed(answer: httpx.Response) -> RequestFailed:

@@ -1,6 +1,7 @@
 """`secateur demo`: the main job end to end, over HTTP, on real digits."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -105,6 +106,8 @@ def _service(data_dir: Path) -> Iterator[str]:
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
+            # It listens on loopback for itself, whatever the user's own service asks for.
+            env=os.environ | {"SECATEUR_REQUIRE_KEYS": "auto"},
         )
         try:
             yield _address(process, data_dir / "service.log")

@@ -1,12 +1,21 @@
 """Structured logs: one JSON object a line on standard error, with job and request ids."""
 
 import logging
+import re
 import sys
 from typing import Any
 
 import structlog
 
 from app.settings import Settings
+
+SECRETS = re.compile(r"(sct_[0-9a-f]{12}_)[0-9a-f]{48}|(://[^\s:/@]*:)[^\s/@]+(?=@)")
+"""Of API keys, the part after their id; of addresses, the password."""
+
+
+def without_secrets(_: Any, __: str, line: Any) -> str:
+    """A finished line, whoever wrote it and whatever a client put into a path."""
+    return SECRETS.sub(lambda found: f"{found[1] or found[2]}…", str(line))
 
 
 def configure(settings: Settings) -> None:
@@ -35,6 +44,7 @@ def configure(settings: Settings) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
                 renderer,
+                without_secrets,
             ],
         )
     )

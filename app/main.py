@@ -5,12 +5,14 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
 from app.adapters.database import migrate
 from app.api import (
+    access,
     artifacts,
     capabilities,
     datasets,
@@ -22,7 +24,9 @@ from app.api import (
     schemas,
     sweeps,
 )
+from app.api.access import Access
 from app.api.context import Context
+from app.api.hygiene import SecurityHeaders, SlowClients
 from app.api.limits import BodyLimit
 from app.api.telemetry import Telemetry
 from app.services.examples import FILES
@@ -39,6 +43,9 @@ faster, with figures measured before and after in the same run.
    Many at once: `POST /v1/sweeps`.
 4. `GET /v1/jobs/{id}` until `done`, or follow `…/events`; then download from `…/artifacts`.
 
+Where the service asks for API keys, "Authorize" takes yours; elsewhere send it as
+`Authorization: Bearer sct_…`.
+
 Errors are `application/problem+json` (RFC 9457): a stable `type`, a sentence, the `field` at
 fault, whose fault it is, and whether a retry can help.
 """
@@ -49,6 +56,9 @@ TAGS = [
     {"name": "sweeps", "description": "Many jobs at once, compared side by side."},
     {"name": "service", "description": "What the service can do, and how it is."},
 ]
+
+EXPOSED = ["ETag", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"]
+"""Headers that web pages of allowed origins may read."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -73,6 +83,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
     )
     problems.install(app)
+    access.install(app, settings)
     for module in (
         models,
         datasets,
@@ -87,6 +98,26 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(module.router)
     app.mount("/examples", StaticFiles(directory=FILES), name="examples")
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
-    app.add_middleware(BodyLimit, limit_bytes=settings.body_limit_bytes)
-    app.add_middleware(Telemetry)
+    _wrap(app, settings)
     return app
+
+
+def _wrap(app: FastAPI, settings: Settings) -> None:
+    """Middleware, from the inside out: what is added last sees a request first."""
+    app.add_middleware(BodyLimit, limit_bytes=settings.body_limit_bytes)
+    app.add_middleware(
+        SlowClients,
+        seconds=settings.slow_client_seconds,
+        bytes_per_second=settings.slowest_bytes_per_second,
+    )
+    app.add_middleware(Access, settings=settings)
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+            expose_headers=EXPOSED,
+        )
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Telemetry)

@@ -35,11 +35,11 @@ class Request:
     output: Path
 
 
-def run(request: Request, server: str, console: Console) -> None:
+def run(request: Request, server: str, console: Console, key: str | None = None) -> None:
     """Do it. Raises `SecateurError` with a sentence for the user."""
     body = _spec(request)
     _check_output(request.output)
-    with Client(server) as client:
+    with Client(server, key) as client:
         body["model"] = client.upload_model(request.model)["id"]
         if request.data is not None:
             options = _json(request.data_options, "--data-options")

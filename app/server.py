@@ -1,15 +1,20 @@
 """Uvicorn, which says when it is ready."""
 
 import socket
+import time
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
+TICKS = 10
+"""Uvicorn's clock ticks ten times a second."""
+
 
 class Server(uvicorn.Server):
-    """Prints one line when requests are answered."""
+    """Prints one line when requests are answered; hangs up on who connects and asks nothing."""
 
-    def __init__(self, app: FastAPI, ready: str) -> None:
+    def __init__(self, app: FastAPI, ready: str, slow_client_seconds: float = 30.0) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -20,9 +25,33 @@ class Server(uvicorn.Server):
             )
         )
         self._ready = ready
+        self._patience = slow_client_seconds
+        self._waiting: dict[Any, float] = {}
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
         await super().startup(sockets)
         if self.started:
             print(self._ready, flush=True)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Once a second, look for connections without a request."""
+        if counter % TICKS == 0:
+            self._hang_up(time.monotonic())
+        return await super().on_tick(counter)
+
+    def _hang_up(self, now: float) -> None:
+        """Uvicorn limits the time between requests, not that until a request's headers are there:
+        a few thousand half requests would hold all connections.
+        """
+        idle = {each for each in self.server_state.connections if not _answering(each)}
+        self._waiting = {each: self._waiting.get(each, now) for each in idle}
+        for each, since in self._waiting.items():
+            if now - since > self._patience:
+                each.transport.close()
+
+
+def _answering(connection: Any) -> bool:
+    """Whether a request is there whose answer is not complete."""
+    cycle = connection.cycle
+    return cycle is not None and not cycle.response_complete

@@ -28,6 +28,26 @@ class Settings(BaseSettings):
     """Largest model or data set that is accepted."""
     body_limit_bytes: int = Field(default=MIB, gt=0)
     """Largest JSON request body."""
+    require_keys: str = Field(default="auto", pattern="^(auto|always|never)$")
+    """Whether requests need an API key: auto asks for one except on a loopback address."""
+    cors_origins: str = Field(default="", pattern=r"^(https?://[^\s/,]+([\s,]+|$))*$")
+    """Web pages of other origins that may use the API: https://a.example, … Empty: none."""
+    requests_per_minute: int = Field(default=1200, ge=0)
+    """With keys: requests that one owner may send; 0 for any number."""
+    quota_stored_bytes: int = Field(default=512 * 1024 * MIB, gt=0)
+    """What the uploads and results of one owner may hold."""
+    quota_queued_jobs: int = Field(default=5000, ge=1)
+    """Jobs of one owner that may wait at the same time."""
+    quota_running_jobs: int = Field(default=64, ge=1)
+    """Jobs of one owner that may run at the same time; the others wait."""
+    quota_queued_questions: int = Field(default=100, ge=1)
+    """Dry runs and analyses of one owner that may wait at the same time."""
+    slow_client_seconds: float = Field(default=30.0, gt=0)
+    """How long a request's headers, or the next piece of its body, may take."""
+    slowest_bytes_per_second: int = Field(default=1024, ge=0)
+    """A body that comes slower on the whole is cut off; 0 for any pace."""
+    audit_days: float = Field(default=365.0, gt=0)
+    """How long it is remembered who did what."""
     lease_seconds: float = Field(default=20.0, gt=0)
     """A worker that does not report for this long has lost its job."""
     heartbeat_seconds: float = Field(default=0.7, gt=0)
@@ -61,6 +81,11 @@ class Settings(BaseSettings):
     def effective_database_url(self) -> str:
         """The database URL, or SQLite's in the data folder."""
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'secateur.sqlite3'}"
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """Origins of `cors_origins`, one by one."""
+        return tuple(self.cors_origins.replace(",", " ").split())
 
     @property
     def store_dir(self) -> Path:

@@ -44,7 +44,13 @@ class Doorway:
             return
         structlog.contextvars.bind_contextvars(job=job)
         try:
-            attempt = lifecycle.claim(self.database, job, self.name, self.settings.lease_seconds)
+            attempt = lifecycle.claim(
+                self.database,
+                job,
+                self.name,
+                self.settings.lease_seconds,
+                self.settings.quota_running_jobs,
+            )
             if attempt is None:
                 log.info("nothing_to_claim")
                 return

@@ -27,7 +27,7 @@ class ArtifactResource(Record):
 @router.get("/jobs/{job_id}/artifacts", summary="List a job's files", responses=responses(404))
 def list_artifacts(ctx: Ctx, job_id: JobId) -> list[ArtifactResource]:
     """Empty until the job has ended; a failed job has its log."""
-    ctx.examples.ensure(job_id)
+    job_id = ctx.examples.ensure(job_id)
     return [
         ArtifactResource(
             name=file.name,
@@ -58,11 +58,12 @@ FILE: dict[int | str, dict[str, Any]] = {
 )
 def get_artifact(request: Request, ctx: Ctx, job_id: JobId, name: FileName) -> Response:
     """With Range, ETag (the SHA-256) and Repr-Digest: model.keras, metrics.json, report.html, …"""
-    ctx.examples.ensure(job_id)
+    job_id = ctx.examples.ensure(job_id)
     return download(request, ctx.store, ctx.jobs.artifact(job_id, name))
 
 
 @router.head("/jobs/{job_id}/artifacts/{name}", include_in_schema=False)
 def head_artifact(request: Request, ctx: Ctx, job_id: JobId, name: FileName) -> Response:
     """Headers of the download."""
+    job_id = ctx.examples.ensure(job_id)
     return download(request, ctx.store, ctx.jobs.artifact(job_id, name))

@@ -117,5 +117,8 @@ def capabilities(ctx: Ctx) -> Capabilities:
             "job_seconds": ctx.settings.job_time_limit_seconds,
             "job_memory_bytes": ctx.settings.job_memory_bytes,
             "attempts": ctx.settings.max_attempts,
+            "stored_bytes": ctx.settings.quota_stored_bytes,
+            "queued_jobs": ctx.settings.quota_queued_jobs,
+            "running_jobs": ctx.settings.quota_running_jobs,
         },
     )

@@ -1,17 +1,20 @@
 """What routes need, made once per application."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
 
 from app.adapters.database import Database
+from app.adapters.limiter import Limiter
 from app.adapters.queue import CeleryQueue
 from app.adapters.store import FolderStore
 from app.domain.base import Text
+from app.domain.people import Caller
 from app.services.analyses import Analyses
 from app.services.examples import Examples
 from app.services.jobs import Jobs
+from app.services.keys import Keys
 from app.services.sweeps import Sweeps
 from app.services.uploads import Uploads
 from app.settings import Settings
@@ -25,6 +28,8 @@ class Context:
     database: Database
     store: FolderStore
     queue: CeleryQueue
+    limiter: Limiter
+    keys: Keys
     uploads: Uploads
     jobs: Jobs
     analyses: Analyses
@@ -37,13 +42,15 @@ class Context:
         database = Database(settings.effective_database_url)
         store = FolderStore(settings.store_dir)
         queue = CeleryQueue(settings.broker_url)
-        uploads = Uploads(database, store)
+        uploads = Uploads(database, store, settings)
         jobs = Jobs(database, store, queue, settings)
         return cls(
             settings,
             database,
             store,
             queue,
+            Limiter(settings.broker_url),
+            Keys(database),
             uploads,
             jobs,
             Analyses(jobs),
@@ -51,16 +58,29 @@ class Context:
             Examples(uploads, jobs),
         )
 
+    def of(self, caller: Caller) -> "Context":
+        """The same on behalf of a caller, whose own things alone the services then know."""
+        uploads, jobs = self.uploads.of(caller), self.jobs.of(caller)
+        return replace(
+            self,
+            uploads=uploads,
+            jobs=jobs,
+            analyses=Analyses(jobs),
+            sweeps=Sweeps(jobs),
+            examples=Examples(uploads, jobs),
+        )
+
     def close(self) -> None:
         """Give connections back."""
         self.queue.close()
+        self.limiter.close()
         self.database.close()
 
 
 def _context(request: Request) -> Context:
     context = request.app.state.context
     assert isinstance(context, Context)
-    return context
+    return context.of(request.state.caller)
 
 
 Ctx = Annotated[Context, Depends(_context)]

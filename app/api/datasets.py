@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from app.api.context import Ctx, Cursor, IdempotencyKey, Limit
 from app.api.forms import DatasetId, Filename, Sha256, created, form
-from app.api.multipart import receive
+from app.api.multipart import take
 from app.api.paging import Page, page
 from app.api.problems import responses
 from app.domain.dataset import DatasetOptions
@@ -25,7 +25,7 @@ router = APIRouter(prefix="/v1", responses=responses(422, 503))
     status_code=201,
     response_model=DatasetResource,
     summary="Upload a data set",
-    responses=responses(409, 413),
+    responses=responses(409, 413, 507),
     openapi_extra=form(
         "An .npz, .csv or .parquet file, or a .zip of images in class folders.",
         options={
@@ -45,9 +45,7 @@ async def upload_dataset(request: Request, ctx: Ctx, key: IdempotencyKey = None)
     """
     writer = ctx.store.writer()
     try:
-        upload = await receive(
-            request, writer, ctx.settings.upload_limit_bytes, frozenset({"options"})
-        )
+        upload = await take(request, ctx, writer, frozenset({"options"}))
         options = _options(upload.fields.get("options", ""))
         return created(
             await to_thread.run_sync(ctx.uploads.add_dataset, writer, upload.filename, options, key)
@@ -95,7 +93,7 @@ def list_datasets(
 )
 def get_dataset(ctx: Ctx, dataset_id: DatasetId) -> DatasetResource:
     """Splits, shapes, classes, and how it is read."""
-    ctx.examples.ensure(dataset_id)
+    dataset_id = ctx.examples.ensure(dataset_id)
     return ctx.uploads.dataset(dataset_id)
 
 
@@ -108,6 +106,6 @@ def get_dataset(ctx: Ctx, dataset_id: DatasetId) -> DatasetResource:
 )
 def delete_dataset(ctx: Ctx, dataset_id: DatasetId) -> Response:
     """Refused while a queued or running job needs it. Results of ended jobs stay."""
-    ctx.examples.ensure(dataset_id)
+    dataset_id = ctx.examples.ensure(dataset_id)
     ctx.uploads.delete_dataset(dataset_id)
     return Response(status_code=204)

@@ -30,7 +30,7 @@ def download(request: Request, store: Store, file: ArtifactFile) -> Response:
         "X-Content-Type-Options": "nosniff",
         # A report holds names that an uploader chose: it may style itself and nothing more.
         "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; "
-        "img-src data:",
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     }
     if not file.media_type.startswith("text/") and file.name != "metrics.json":
         headers["Content-Disposition"] = f'attachment; filename="{file.name}"'

@@ -62,7 +62,7 @@ async def follow_job(
     `?after=`, and misses nothing. Kinds: queued, running, phase, cut, epoch, evaluation,
     progress, checkpoint, note, cancel_requested, and the way it ended.
     """
-    await to_thread.run_sync(ctx.examples.ensure, job_id)
+    job_id = await to_thread.run_sync(ctx.examples.ensure, job_id)
     last = max(after, _number(last_event_id))
     accept = request.headers.get("accept", "")
     if "application/json" in accept and "text/event-stream" not in accept:

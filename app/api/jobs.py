@@ -75,12 +75,11 @@ Spec = Annotated[PruningSpec, Body(openapi_examples=EXAMPLES)]
     status_code=202,
     response_model=JobResource,
     summary="Prune a model",
-    responses=responses(409, 413),
+    responses=responses(409, 413, 507),
 )
 def submit_job(ctx: Ctx, spec: Spec, key: IdempotencyKey = None) -> JSONResponse:
     """Queue a job. Poll it at its `Location`, or follow its events, until `done` is true."""
-    ctx.examples.ensure_named(spec)
-    return created(ctx.jobs.submit(spec, key))
+    return created(ctx.jobs.submit(ctx.examples.ensure_named(spec), key))
 
 
 @router.post("/specs/validate", summary="Dry run of a job", responses=responses(413, 500))
@@ -89,7 +88,7 @@ async def validate_spec(ctx: Ctx, spec: Spec) -> Plan:
 
     The same engine and the same rules as the job's, but nothing is queued, trained or kept.
     """
-    await to_thread.run_sync(ctx.examples.ensure_named, spec)
+    spec = await to_thread.run_sync(ctx.examples.ensure_named, spec)
     return await ctx.jobs.plan(spec)
 
 
@@ -106,13 +105,14 @@ def list_jobs(
     sweep: Annotated[Text | None, Query(max_length=64, description="Only this sweep's.")] = None,
 ) -> Page[JobResource]:
     """Newest first."""
+    model, dataset, sweep = (id_ and ctx.examples.id(id_) for id_ in (model, dataset, sweep))
     return page(ctx.jobs.newest(limit + 1, cursor, status, model, dataset, sweep), limit)
 
 
 @router.get("/jobs/{job_id}", summary="Look at a job", responses=responses(404))
 def get_job(ctx: Ctx, job_id: JobId) -> JobResource:
     """Status, progress, and in the end the metrics or the error."""
-    ctx.examples.ensure(job_id)
+    job_id = ctx.examples.ensure(job_id)
     return ctx.jobs.get(job_id)
 
 
@@ -120,11 +120,11 @@ def get_job(ctx: Ctx, job_id: JobId) -> JobResource:
     "/jobs/{job_id}/cancel",
     status_code=202,
     summary="Cancel a job",
-    responses=responses(404, 409, 413),
+    responses=responses(404, 409, 413, 507),
 )
 def cancel_job(ctx: Ctx, job_id: JobId) -> JobResource:
     """A running job stops within two seconds, also in the middle of an epoch."""
-    ctx.examples.ensure(job_id)
+    job_id = ctx.examples.ensure(job_id)
     return ctx.jobs.cancel(job_id)
 
 
@@ -132,11 +132,11 @@ def cancel_job(ctx: Ctx, job_id: JobId) -> JobResource:
     "/jobs/{job_id}/retry",
     status_code=202,
     summary="Run a failed or cancelled job again",
-    responses=responses(404, 409, 413),
+    responses=responses(404, 409, 413, 507),
 )
 def retry_job(ctx: Ctx, job_id: JobId) -> JobResource:
     """Fine-tuning goes on from the last checkpoint, where there is one."""
-    ctx.examples.ensure(job_id)
+    job_id = ctx.examples.ensure(job_id)
     return ctx.jobs.retry(job_id)
 
 
@@ -148,6 +148,6 @@ def retry_job(ctx: Ctx, job_id: JobId) -> JobResource:
 )
 def delete_job(ctx: Ctx, job_id: JobId) -> Response:
     """The job, its events and its artifacts. Cancel a queued or running one first."""
-    ctx.examples.ensure(job_id)
+    job_id = ctx.examples.ensure(job_id)
     ctx.jobs.delete(job_id)
     return Response(status_code=204)

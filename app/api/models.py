@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from app.api.context import Ctx, Cursor, IdempotencyKey, Limit
 from app.api.downloads import conditional, download
 from app.api.forms import Filename, ModelId, Sha256, created, form
-from app.api.multipart import receive
+from app.api.multipart import take
 from app.api.paging import Page, page
 from app.api.problems import responses
 from app.domain.analysis import ModelAnalysis
@@ -22,7 +22,7 @@ router = APIRouter(prefix="/v1", responses=responses(422, 503))
     status_code=201,
     response_model=ModelResource,
     summary="Upload a trained model",
-    responses=responses(409, 413),
+    responses=responses(409, 413, 507),
     openapi_extra=form("A .keras file, or a legacy .h5/.hdf5 file of Keras 2, with its weights."),
 )
 async def upload_model(request: Request, ctx: Ctx, key: IdempotencyKey = None) -> JSONResponse:
@@ -34,7 +34,7 @@ async def upload_model(request: Request, ctx: Ctx, key: IdempotencyKey = None) -
     """
     writer = ctx.store.writer()
     try:
-        upload = await receive(request, writer, ctx.settings.upload_limit_bytes)
+        upload = await take(request, ctx, writer)
         return created(
             await to_thread.run_sync(ctx.uploads.add_model, writer, upload.filename, key)
         )
@@ -62,7 +62,7 @@ def list_models(
 )
 def get_model(ctx: Ctx, model_id: ModelId) -> ModelResource:
     """What is known of a model without running it."""
-    ctx.examples.ensure(model_id)
+    model_id = ctx.examples.ensure(model_id)
     return ctx.uploads.model(model_id)
 
 
@@ -86,7 +86,7 @@ async def analyse_model(request: Request, ctx: Ctx, model_id: ModelId) -> Respon
     The first call asks a worker and takes seconds; the answer is kept,
     since a model never changes.
     """
-    await to_thread.run_sync(ctx.examples.ensure, model_id)
+    model_id = await to_thread.run_sync(ctx.examples.ensure, model_id)
     kept = await ctx.analyses.of(model_id)
     if kept.page is not None and _wants_page(request):
         answer = await to_thread.run_sync(download, request, ctx.store, kept.page)
@@ -113,6 +113,6 @@ def _wants_page(request: Request) -> bool:
 )
 def delete_model(ctx: Ctx, model_id: ModelId) -> Response:
     """Refused while a queued or running job needs it. Results of ended jobs stay."""
-    ctx.examples.ensure(model_id)
+    model_id = ctx.examples.ensure(model_id)
     ctx.uploads.delete_model(model_id)
     return Response(status_code=204)

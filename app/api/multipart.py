@@ -13,12 +13,15 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
+from app.api.context import Context
 from app.domain.errors import InvalidUpload, TooLarge
 from app.domain.ports import BlobWriter
 
 FIELD_LIMIT_BYTES = 64 * 1024
 FLUSH_BYTES = 1024 * 1024
 PART_LIMIT = 10
+OVERHEAD_BYTES = FIELD_LIMIT_BYTES * PART_LIMIT
+"""What a form may hold beside its file."""
 LENGTH = re.compile(r"[0-9]{1,18}")
 
 
@@ -108,6 +111,28 @@ class _Receiver:
         self.ended = True
 
 
+async def take(
+    request: Request,
+    ctx: Context,
+    writer: BlobWriter,
+    fields: frozenset[str] = frozenset(),
+) -> Upload:
+    """Read an upload, as far as the service's limit and the caller's quota go.
+
+    Raises what `receive` raises, and `StorageFull`.
+    """
+    declared = request.headers.get("content-length", "")
+    file_bytes = int(declared) - OVERHEAD_BYTES if LENGTH.fullmatch(declared) else 0
+    limit = ctx.settings.upload_limit_bytes
+    room = await to_thread.run_sync(ctx.uploads.room, min(file_bytes, limit))
+    try:
+        return await receive(request, writer, min(limit, room), fields)
+    except TooLarge as error:
+        if error.field == "file" and room < limit:
+            await to_thread.run_sync(ctx.uploads.room, room + 1)
+        raise
+
+
 async def receive(
     request: Request,
     writer: BlobWriter,
@@ -134,7 +159,7 @@ async def receive(
         )
     }
     declared = request.headers.get("content-length", "")
-    body_limit_bytes = limit_bytes + FIELD_LIMIT_BYTES * PART_LIMIT
+    body_limit_bytes = limit_bytes + OVERHEAD_BYTES
     if LENGTH.fullmatch(declared) and int(declared) > body_limit_bytes:
         raise _too_large(limit_bytes)
     received = 0

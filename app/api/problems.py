@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problems: one table, one place."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
@@ -20,11 +21,16 @@ STATUS: dict[type[SecateurError], int] = {
     errors.SecateurError: 500,
     errors.InvalidInput: 422,
     errors.InvalidParameter: 422,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
     errors.NotFound: 404,
+    errors.TooSlow: 408,
     errors.Conflict: 409,
     errors.TooLarge: 413,
     errors.RangeNotSatisfiable: 416,
+    errors.Busy: 429,
     errors.Unavailable: 503,
+    errors.StorageFull: 507,
     errors.EngineRefusal: 422,
     errors.OutOfMemory: 422,
     errors.TimeLimitReached: 422,
@@ -33,13 +39,19 @@ STATUS: dict[type[SecateurError], int] = {
 """The nearest ancestor in this table gives the status."""
 
 MEANING = {
+    401: "No API key came with the request, or one that is not valid.",
+    403: "The API key does not have the scope that this needs, or a foreign web page asks.",
     404: "No such resource.",
+    408: "The body came too slowly.",
     409: "The resource's state does not allow this, or the idempotency key was used differently.",
     413: "The upload is over the limit.",
     416: "The range cannot be satisfied.",
     422: "The request is not valid; `detail` and `field` say why.",
+    429: "More requests in a minute, or more jobs waiting, than one owner may have; Retry-After "
+    "says when to try again.",
     500: "Secateur failed, or the process that ran the model; the log has the reason.",
     503: "The broker, the database or a worker does not answer; try again.",
+    507: "The owner stores as much as one owner may.",
 }
 
 SHARES = frozenset({"remove", "keep", "max_remove"})
@@ -85,8 +97,8 @@ def problem_response(
     """An error as the client sees it."""
     status = status_of(type(error))
     body = error.as_problem() | {"status": status, "instance": _instance(request)}
-    if isinstance(error, errors.Unavailable):
-        headers = {"Retry-After": "2"} | (headers or {})
+    if error.retry_after_seconds is not None:
+        headers = {"Retry-After": f"{math.ceil(error.retry_after_seconds)}"} | (headers or {})
     return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
 
 

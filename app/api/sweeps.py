@@ -55,7 +55,7 @@ EXAMPLES: dict[str, Any] = {
     status_code=202,
     response_model=SweepResource,
     summary="Try many specs",
-    responses=responses(409, 413),
+    responses=responses(409, 413, 507),
 )
 def submit_sweep(
     ctx: Ctx,
@@ -66,10 +66,7 @@ def submit_sweep(
 
     All workers take from them. Look at the sweep for one comparison of them all.
     """
-    specs = _read(sweep)
-    for model, dataset in {(spec.model, spec.dataset) for _, spec in specs}:
-        ctx.examples.ensure(model)
-        ctx.examples.ensure(dataset or "")
+    specs = [(member, ctx.examples.ensure_named(spec)) for member, spec in _read(sweep)]
     return created(ctx.sweeps.submit(sweep, specs, key))
 
 
@@ -99,7 +96,7 @@ def list_sweeps(ctx: Ctx, limit: Limit = 10, cursor: Cursor = None) -> Page[Swee
 @router.get("/sweeps/{sweep_id}", summary="Look at a sweep", responses=responses(404))
 def get_sweep(ctx: Ctx, sweep_id: SweepId) -> SweepResource:
     """Its jobs side by side: what sets each apart, its figures, and which nothing else beats."""
-    ctx.examples.ensure(sweep_id)
+    sweep_id = ctx.examples.ensure(sweep_id)
     return ctx.sweeps.get(sweep_id)
 
 
@@ -112,7 +109,7 @@ def get_sweep(ctx: Ctx, sweep_id: SweepId) -> SweepResource:
 )
 def get_table(ctx: Ctx, sweep_id: SweepId) -> Response:
     """A line for each job: what sets it apart, sizes, metrics with their intervals, speed-ups."""
-    ctx.examples.ensure(sweep_id)
+    sweep_id = ctx.examples.ensure(sweep_id)
     return Response(ctx.sweeps.table(sweep_id), media_type="text/csv; charset=utf-8")
 
 
@@ -139,7 +136,7 @@ def get_plot(
     """The metric over what was varied, with 95 % confidence intervals, and Pareto fronts."""
     from app.plots.comparison import Compared, draw  # Half a second, which most processes save.
 
-    ctx.examples.ensure(sweep_id)
+    sweep_id = ctx.examples.ensure(sweep_id)
     sweep = ctx.sweeps.get(sweep_id)
     models = [
         Compared(varied=job.varied, after=job.after) for job in sweep.jobs if job.after is not None
@@ -156,7 +153,7 @@ def get_plot(
 )
 def cancel_sweep(ctx: Ctx, sweep_id: SweepId) -> SweepResource:
     """Stops all of its jobs that have not ended; the others keep their results."""
-    ctx.examples.ensure(sweep_id)
+    sweep_id = ctx.examples.ensure(sweep_id)
     return ctx.sweeps.cancel(sweep_id)
 
 
@@ -164,11 +161,11 @@ def cancel_sweep(ctx: Ctx, sweep_id: SweepId) -> SweepResource:
     "/sweeps/{sweep_id}/retry",
     status_code=202,
     summary="Run what failed again",
-    responses=responses(404, 409, 413),
+    responses=responses(404, 409, 413, 507),
 )
 def retry_sweep(ctx: Ctx, sweep_id: SweepId) -> SweepResource:
     """Queues its failed and cancelled jobs again, which go on from their checkpoints."""
-    ctx.examples.ensure(sweep_id)
+    sweep_id = ctx.examples.ensure(sweep_id)
     return ctx.sweeps.retry(sweep_id)
 
 
@@ -180,6 +177,6 @@ def retry_sweep(ctx: Ctx, sweep_id: SweepId) -> SweepResource:
 )
 def delete_sweep(ctx: Ctx, sweep_id: SweepId) -> Response:
     """The sweep, its jobs, and their events and files. Cancel it first while jobs go on."""
-    ctx.examples.ensure(sweep_id)
+    sweep_id = ctx.examples.ensure(sweep_id)
     ctx.sweeps.delete(sweep_id)
     return Response(status_code=204)

@@ -8,12 +8,19 @@ SecateurError
 │   ├── DatasetMismatch
 │   ├── InvalidUpload
 │   └── InvalidParameter
+├── Unauthenticated         no key, or one that is not valid
+├── Forbidden               the key, or the page that asks, may not do this
 ├── NotFound
 ├── Conflict                the request is right, the moment is not
 │   ├── InUse
 │   ├── WrongState
 │   └── IdempotencyConflict
 ├── TooLarge
+├── StorageFull             the owner has no room left
+├── TooSlow                 the request's body comes too slowly
+├── Busy                    more at once, or per minute, than one owner may ask for
+│   ├── TooManyRequests
+│   └── TooManyJobs
 ├── RangeNotSatisfiable
 ├── Unavailable             try again later
 └── JobError                how one attempt of a job ended badly
@@ -44,6 +51,8 @@ class SecateurError(Exception):
     title: ClassVar[str] = "Something went wrong"
     fault: ClassVar[str] = "service"
     retryable: ClassVar[bool] = False
+    retry_after_seconds: float | None = None
+    """When the same request is worth another try."""
 
     def __init__(
         self,
@@ -51,11 +60,14 @@ class SecateurError(Exception):
         *,
         field: str | None = None,
         errors: tuple[dict[str, str], ...] = (),
+        retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.field = field
         self.errors = errors
+        if retry_after_seconds is not None:
+            self.retry_after_seconds = retry_after_seconds
 
     def as_problem(self) -> dict[str, Any]:
         """RFC 9457 members, without the HTTP status."""
@@ -123,6 +135,22 @@ class InvalidParameter(InvalidInput):
     title = "A parameter is not valid"
 
 
+class Unauthenticated(SecateurError):
+    """No API key came with the request, or one that is not valid."""
+
+    slug = "unauthenticated"
+    title = "A valid API key is needed"
+    fault = "client"
+
+
+class Forbidden(SecateurError):
+    """The API key does not allow this, or the request comes from a foreign web page."""
+
+    slug = "forbidden"
+    title = "This is not allowed"
+    fault = "client"
+
+
 class NotFound(SecateurError):
     """There is no such resource."""
 
@@ -168,6 +196,46 @@ class TooLarge(SecateurError):
     fault = "client"
 
 
+class StorageFull(SecateurError):
+    """The owner stores as much as one owner may."""
+
+    slug = "storage-full"
+    title = "There is no room left"
+
+
+class TooSlow(SecateurError):
+    """The body of the request comes too slowly."""
+
+    slug = "too-slow"
+    title = "The request came too slowly"
+    fault = "client"
+    retryable = True
+
+
+class Busy(SecateurError):
+    """More at once than one owner may ask for."""
+
+    slug = "busy"
+    title = "Too much at once"
+    fault = "client"
+    retryable = True
+    retry_after_seconds = 30.0
+
+
+class TooManyRequests(Busy):
+    """More requests in a minute than one owner may send."""
+
+    slug = "too-many-requests"
+    title = "Too many requests"
+
+
+class TooManyJobs(Busy):
+    """More jobs wait than one owner may have waiting."""
+
+    slug = "too-many-jobs"
+    title = "Too many jobs wait"
+
+
 class RangeNotSatisfiable(SecateurError):
     """The Range header asks for bytes that are not there."""
 
@@ -182,6 +250,7 @@ class Unavailable(SecateurError):
     slug = "unavailable"
     title = "A part of the service is not available"
     retryable = True
+    retry_after_seconds = 2.0
 
 
 class JobError(SecateurError):

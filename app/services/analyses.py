@@ -1,7 +1,7 @@
 """A model's analysis: made by the engine in a quick job, and kept with the model's content.
 
-A model's content never changes, so that one analysis per content and engine is enough: whoever
-asks again gets the same one at once, and whoever asks meanwhile waits for the same job.
+A model's content never changes, so that one analysis per content, engine and owner is enough:
+whoever asks again gets the same one at once, and whoever asks meanwhile waits for the same job.
 """
 
 from importlib.metadata import version
@@ -16,6 +16,7 @@ from app.domain.base import Record
 from app.domain.errors import NotFound, Unavailable
 from app.domain.job import ArtifactFile, Status
 from app.domain.spec import FractionTarget, LayerOverride, Prune, PruningSpec
+from app.services import quotas
 from app.services.dispatch import dispatch
 from app.services.jobs import Jobs, stop
 
@@ -31,11 +32,12 @@ class KeptAnalysis(Record):
 
 
 class Analyses:
-    """Use cases around analyses."""
+    """Use cases around analyses, on behalf of the jobs' caller."""
 
     def __init__(self, jobs: Jobs) -> None:
         self.jobs = jobs
         self.database = jobs.database
+        self.owner = jobs.caller.owner
 
     async def of(self, model: str) -> KeptAnalysis:
         """The analysis of a model. Raises `NotFound`, `EngineRefusal`, `Unavailable`.
@@ -59,17 +61,26 @@ class Analyses:
 
     def _found(self, model: str) -> str | None:
         with self.database.read() as session:
-            return _usable(session, _model(session, model))
+            return _usable(session, self._model(session, model))
 
     def _begin(self, model: str) -> str:
         with self.database.write() as session:
             # The lock keeps the model in its place, and a second request from a second job.
-            row = _model(session, model, lock=True)
+            row = self._model(session, model, lock=True)
             if (there := _usable(session, row)) is not None:
                 return there
+            quotas.check_jobs(session, self.owner, self.jobs.settings, kind="analysis")
             job = self.jobs.insert(session, untouched(model), "analysis", ATTEMPTS).id
         dispatch(self.database, self.jobs.queue, "analysis", job)
         return job
+
+    def _model(self, session: Session, id_: str, lock: bool = False) -> ModelRow:
+        row = session.get(ModelRow, id_, with_for_update=lock or None)
+        if row is None or row.owner != self.owner:
+            raise NotFound(
+                f"There is no model {id_!r}. It may have been deleted, or the id is mistyped."
+            )
+        return row
 
     def _give_up(self, job: str) -> None:
         # A queued one would keep its model in use for good; a running one ends by itself.
@@ -94,17 +105,11 @@ def untouched(model: str) -> PruningSpec:
     )
 
 
-def _model(session: Session, id_: str, lock: bool = False) -> ModelRow:
-    row = session.get(ModelRow, id_, with_for_update=lock or None)
-    if row is None:
-        raise NotFound(
-            f"There is no model {id_!r}. It may have been deleted, or the id is mistyped."
-        )
-    return row
-
-
 def _usable(session: Session, model: ModelRow) -> str | None:
-    """The newest job that answers, or will answer, for this content with this engine."""
+    """The newest job that answers, or will answer, for this content with this engine.
+
+    Of the model's owner only: an answer at once would tell that somebody else has the file.
+    """
     made = and_(
         JobRow.state == Status.SUCCEEDED,
         JobRow.result["engine"].as_string() == version("secateur"),
@@ -117,6 +122,7 @@ def _usable(session: Session, model: ModelRow) -> str | None:
         .join(ModelRow, ModelRow.id == JobRow.model_id)
         .where(
             JobRow.kind == "analysis",
+            JobRow.owner == model.owner,
             ModelRow.sha256 == model.sha256,
             or_(made, being_made),
         )

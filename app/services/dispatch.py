@@ -14,7 +14,7 @@ from app.adapters.store import FolderStore
 from app.domain.errors import SecateurError, Unavailable
 from app.domain.job import ENDED, Status
 from app.domain.ports import Queue
-from app.services import lifecycle
+from app.services import audit, lifecycle
 from app.settings import Settings
 
 ANSWER_KEPT_SECONDS = 600.0
@@ -69,7 +69,12 @@ class Reaper:
     def _redispatch(self, kinds: Sequence[str]) -> None:
         """Announce again what waits too long, of the kinds that share a queue."""
         kind = kinds[0]
-        waiting = lifecycle.undispatched(self.database, kinds, self.settings.redispatch_seconds)
+        waiting = lifecycle.undispatched(
+            self.database,
+            kinds,
+            self.settings.redispatch_seconds,
+            self.settings.quota_running_jobs,
+        )
         if not waiting:
             return
         # Messages that still wait in the broker are not repeated: a long queue must not grow
@@ -87,6 +92,7 @@ class Reaper:
                 )
             )
         self._forget_answers()
+        audit.forget(self.database, self.settings.audit_days)
         self.store.sweep_temporary(max(self.settings.blob_grace_seconds, 3600.0))
         for key in self.store.content_keys(self.settings.blob_grace_seconds):
             self._sweep(key)

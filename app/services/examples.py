@@ -1,9 +1,11 @@
 """The example model, data set and job behind the examples in Swagger UI.
 
 They are made when somebody first names them, so that "Try it out" works and lists stay empty
-for those who never do.
+for those who never do. Each owner has their own: `mdl_example` is the default owner's model,
+and for others a name of one of their own, which answers tell.
 """
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.adapters.database import DatasetRow, JobRow, ModelRow, SweepRow
 from app.domain.dataset import DatasetOptions
+from app.domain.people import DEFAULT_OWNER
 from app.domain.spec import PruningSpec
 from app.domain.sweep import SweepSpec, members
 from app.intake.datasets import inspect_dataset
@@ -38,6 +41,7 @@ class Examples:
     """Makes examples on first use."""
 
     def __init__(self, uploads: Uploads, jobs: Jobs) -> None:
+        self.owner = jobs.caller.owner
         self.uploads = uploads
         self.jobs = jobs
         self.sweeps = Sweeps(jobs)
@@ -48,23 +52,34 @@ class Examples:
             SWEEP: self._sweep,
         }
 
-    def ensure(self, id_: str) -> None:
-        """Make the example of this id, if it is one and is not there."""
+    def ensure(self, id_: str) -> str:
+        """The id that is meant; if it is an example's that is not there, the example is made."""
         if id_ in self._makers:
             try:
                 self._makers[id_]()
             except IntegrityError:
                 pass  # Another request has just made it.
+        return self.id(id_)
 
-    def ensure_named(self, spec: PruningSpec) -> None:
-        """Make the examples that a spec names."""
-        self.ensure(spec.model)
-        self.ensure(spec.dataset or "")
+    def id(self, id_: str) -> str:
+        """The caller's own id of an example; other ids as they are."""
+        if id_ not in self._makers or self.owner == DEFAULT_OWNER:
+            return id_
+        return f"{id_}{hashlib.sha256(self.owner.encode()).hexdigest()[:16]}"
+
+    def ensure_named(self, spec: PruningSpec) -> PruningSpec:
+        """The spec with the ids that are meant; the examples among them are made."""
+        named: dict[str, str] = {"model": self.ensure(spec.model)}
+        if spec.dataset is not None:
+            named["dataset"] = self.ensure(spec.dataset)
+        return spec.model_copy(update=named)
 
     def _model(self) -> None:
         if not self._there(ModelRow, MODEL):
             info = inspect_model(MODEL_FILE, MODEL_FILE.name)
-            self._keep(ModelRow, MODEL, MODEL_FILE, info.model_dump(mode="json", by_alias=True))
+            self._keep(
+                ModelRow, self.id(MODEL), MODEL_FILE, info.model_dump(mode="json", by_alias=True)
+            )
 
     def _dataset(self) -> None:
         if not self._there(DatasetRow, DATASET):
@@ -72,30 +87,30 @@ class Examples:
             info = inspect_dataset(DATASET_FILE, DATASET_FILE.name, options)
             self._keep(
                 DatasetRow,
-                DATASET,
+                self.id(DATASET),
                 DATASET_FILE,
                 info.model_dump(mode="json", by_alias=True),
             )
 
     def _job(self) -> None:
-        self.ensure_named(JOB_SPEC)
+        spec = self.ensure_named(JOB_SPEC)
         if not self._there(JobRow, JOB):
-            self.jobs.submit_as(JOB, JOB_SPEC)
+            self.jobs.submit_as(self.id(JOB), spec)
 
     def _sweep(self) -> None:
-        self.ensure_named(JOB_SPEC)
+        spec = self.ensure_named(JOB_SPEC)
         if not self._there(SweepRow, SWEEP):
             asked = SweepSpec(
-                base=JOB_SPEC.model_dump(mode="json"),
+                base=spec.model_dump(mode="json"),
                 grid={"prune.target.remove": (0.3, 0.6, 0.9)},
                 name="example",
             )
             read = [(each, PruningSpec.model_validate(each.spec)) for each in members(asked)]
-            self.sweeps.submit(asked, read, id_=SWEEP)
+            self.sweeps.submit(asked, read, id_=self.id(SWEEP))
 
     def _there(self, kind: type[ModelRow | DatasetRow | JobRow | SweepRow], id_: str) -> bool:
         with self.uploads.database.read() as session:
-            return session.get(kind, id_) is not None
+            return session.get(kind, self.id(id_)) is not None
 
     def _keep(
         self,
@@ -114,6 +129,7 @@ class Examples:
             session.add(
                 kind(
                     id=id_,
+                    owner=self.owner,
                     created_at=_now(session),
                     filename=file.name,
                     key=blob.key,

@@ -17,10 +17,11 @@ from app.domain.ids import new_id
 from app.domain.job import ENDED, ArtifactFile, JobKind, Status
 from app.domain.metrics import Plan
 from app.domain.model import ModelInfo
+from app.domain.people import ANYBODY, Caller
 from app.domain.ports import Queue
 from app.domain.spec import PruningSpec
 from app.intake.fit import check_objective
-from app.services import events
+from app.services import audit, events, quotas
 from app.services.dispatch import dispatch
 from app.services.errors import from_problem
 from app.services.idempotency import Answer, fingerprint, once
@@ -32,23 +33,37 @@ PREFIXES: dict[JobKind, str] = {"prune": "job", "plan": "pln", "analysis": "anl"
 
 
 class Jobs:
-    """Use cases around jobs."""
+    """Use cases around jobs, on behalf of a caller: others' jobs do not exist for them."""
 
     def __init__(
-        self, database: Database, store: FolderStore, queue: Queue, settings: Settings
+        self,
+        database: Database,
+        store: FolderStore,
+        queue: Queue,
+        settings: Settings,
+        caller: Caller = ANYBODY,
     ) -> None:
         self.database = database
         self.store = store
         self.queue = queue
         self.settings = settings
+        self.caller = caller
+
+    def of(self, caller: Caller) -> "Jobs":
+        """The same on another's behalf."""
+        return Jobs(self.database, self.store, self.queue, self.settings, caller)
 
     # --- submit ----------------------------------------------------------------------------
     def submit(self, spec: PruningSpec, key: str | None = None) -> Answer:
-        """Queue a job. Raises `InvalidSpec`, `DatasetMismatch`, `IdempotencyConflict`."""
+        """Queue a job.
+
+        Raises `InvalidSpec`, `DatasetMismatch`, `IdempotencyConflict`, `TooManyJobs`,
+        `StorageFull`.
+        """
         self.check_limit(spec)
         answer = once(
             self.database,
-            "jobs",
+            f"jobs:{self.caller.owner}",
             key,
             fingerprint("job", spec.model_dump(mode="json")),
             lambda session: self._create(session, spec),
@@ -64,8 +79,10 @@ class Jobs:
         dispatch(self.database, self.queue, "prune", id_)
 
     def _create(self, session: Session, spec: PruningSpec, id_: str = "") -> Answer:
-        check_references(session, spec)
+        check_references(session, spec, self.caller.owner)
+        quotas.check_jobs(session, self.caller.owner, self.settings)
         row = self.insert(session, spec, "prune", self.settings.max_attempts, id_)
+        audit.record(session, self.caller, "job.submit", row.id)
         position = _queue_position(session, row)
         body = job_resource(row, position).model_dump(mode="json", by_alias=True)
         return Answer(status=202, location=f"/v1/jobs/{row.id}", body=body)
@@ -83,6 +100,7 @@ class Jobs:
         assert now is not None
         row = JobRow(
             id=id_ or new_id(PREFIXES[kind]),
+            owner=self.caller.owner,
             kind=kind,
             state=Status.QUEUED,
             created_at=now,
@@ -134,7 +152,8 @@ class Jobs:
     def _begin_plan(self, spec: PruningSpec) -> str:
         self.check_limit(spec)
         with self.database.write() as session:
-            check_references(session, spec)
+            check_references(session, spec, self.caller.owner)
+            quotas.check_jobs(session, self.caller.owner, self.settings, kind="plan")
             row = self.insert(session, spec, "plan", attempts=2)
         dispatch(self.database, self.queue, "plan", row.id)
         return row.id
@@ -172,7 +191,7 @@ class Jobs:
     def get(self, id_: str) -> JobResource:
         """One job. Raises `NotFound`."""
         with self.database.read() as session:
-            row = _found(session, id_)
+            row = self._found(session, id_)
             return job_resource(row, _queue_position(session, row))
 
     def has_ended(self, id_: str) -> bool:
@@ -191,7 +210,12 @@ class Jobs:
         sweep: str | None = None,
     ) -> list[JobResource]:
         """Newest first, from below the cursor."""
-        query = select(JobRow).where(JobRow.kind == "prune").order_by(JobRow.id.desc()).limit(limit)
+        query = (
+            select(JobRow)
+            .where(JobRow.kind == "prune", JobRow.owner == self.caller.owner)
+            .order_by(JobRow.id.desc())
+            .limit(limit)
+        )
         if cursor is not None:
             query = query.where(JobRow.id < cursor)
         for column, value in (
@@ -210,7 +234,7 @@ class Jobs:
     def artifacts(self, id_: str) -> list[ArtifactFile]:
         """Files of a finished job, by name. Raises `NotFound`."""
         with self.database.read() as session:
-            _found(session, id_)
+            self._found(session, id_)
             rows = session.scalars(
                 select(ArtifactRow).where(ArtifactRow.job_id == id_).order_by(ArtifactRow.name)
             ).all()
@@ -237,13 +261,14 @@ class Jobs:
     def cancel(self, id_: str) -> JobResource:
         """Stop a job; asking twice is harmless. Raises `NotFound`, `WrongState`."""
         with self.database.write() as session:
-            row = _found(session, id_, lock=True)
+            row = self._found(session, id_, lock=True)
             if row.state in (Status.SUCCEEDED, Status.FAILED):
                 raise WrongState(
                     f"Job {id_} has already {row.state}; only a queued or running job can be "
                     "cancelled."
                 )
             stop(session, row)
+            audit.record(session, self.caller, "job.cancel", id_)
             session.refresh(row)
             return job_resource(row)
 
@@ -254,7 +279,7 @@ class Jobs:
         `WrongState`, and what `submit` raises when the model or data set is gone.
         """
         with self.database.write() as session:
-            row = _found(session, id_, lock=True)
+            row = self._found(session, id_, lock=True)
             if row.state == Status.SUCCEEDED:
                 raise WrongState(
                     f"Job {id_} has succeeded; submit its spec as a new job to run it again."
@@ -262,7 +287,10 @@ class Jobs:
             if row.state == Status.RUNNING and row.cancel_requested:
                 raise WrongState(f"Job {id_} is being cancelled; retry it once it has ended.")
             if row.state in (Status.FAILED, Status.CANCELLED):
-                check_references(session, PruningSpec.model_validate(row.spec))
+                spec = PruningSpec.model_validate(row.spec)
+                check_references(session, spec, self.caller.owner)
+                quotas.check_jobs(session, self.caller.owner, self.settings)
+                audit.record(session, self.caller, "job.retry", id_)
                 row.state = Status.QUEUED
                 row.cancel_requested = False
                 row.error = row.finished_at = row.dispatched_at = row.progress = None
@@ -279,17 +307,30 @@ class Jobs:
     def delete(self, id_: str) -> None:
         """Forget an ended job and its files. Raises `NotFound`, `WrongState`."""
         with self.database.write() as session:
-            row = _found(session, id_, lock=True)
+            row = self._found(session, id_, lock=True)
             if row.state not in ENDED:
                 raise WrongState(f"Job {id_} is {row.state}: cancel it first, then delete it.")
             session.delete(row)
+            audit.record(session, self.caller, "job.delete", id_)
         self.store.delete_prefix(f"jobs/{id_}")
 
+    def _found(self, session: Session, id_: str, lock: bool = False) -> JobRow:
+        query: Any = select(JobRow).where(
+            JobRow.id == id_, JobRow.kind == "prune", JobRow.owner == self.caller.owner
+        )
+        row = session.scalars(query.with_for_update() if lock else query).one_or_none()
+        if row is None:
+            raise NotFound(
+                f"There is no job {id_!r}. It may have been deleted, or the id is mistyped."
+            )
+        assert isinstance(row, JobRow)
+        return row
 
-def check_references(session: Session, spec: PruningSpec) -> None:
-    """Model and data set exist, fit each other, and the spec's layer patterns match something."""
+
+def check_references(session: Session, spec: PruningSpec, owner: str) -> None:
+    """The owner has model and data set, they fit each other, and layer patterns match something."""
     model = session.get(ModelRow, spec.model, with_for_update={"read": True})
-    if model is None:
+    if model is None or model.owner != owner:
         raise InvalidSpec(
             f"There is no model {spec.model!r}: upload one with POST /v1/models and use the id "
             "that it answers with.",
@@ -307,7 +348,7 @@ def check_references(session: Session, spec: PruningSpec) -> None:
     if spec.dataset is None:
         return
     dataset = session.get(DatasetRow, spec.dataset, with_for_update={"read": True})
-    if dataset is None:
+    if dataset is None or dataset.owner != owner:
         raise InvalidSpec(
             f"There is no data set {spec.dataset!r}: upload one with POST /v1/datasets and use "
             "the id that it answers with.",
@@ -319,15 +360,6 @@ def check_references(session: Session, spec: PruningSpec) -> None:
         raise DatasetMismatch(
             mismatch.detail, field=mismatch.field or "dataset", errors=mismatch.errors
         ) from mismatch
-
-
-def _found(session: Session, id_: str, lock: bool = False) -> JobRow:
-    query: Any = select(JobRow).where(JobRow.id == id_, JobRow.kind == "prune")
-    row = session.scalars(query.with_for_update() if lock else query).one_or_none()
-    if row is None:
-        raise NotFound(f"There is no job {id_!r}. It may have been deleted, or the id is mistyped.")
-    assert isinstance(row, JobRow)
-    return row
 
 
 def stop(session: Session, row: JobRow) -> None:

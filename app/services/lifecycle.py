@@ -12,7 +12,7 @@ matching rows means that the job belongs to somebody else by now.
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import and_, case, delete, func, insert, or_, select, true, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
@@ -22,7 +22,7 @@ from app.domain.errors import AttemptsExhausted, InternalError
 from app.domain.job import ArtifactFile, Attempt, Checkpoint, Progress, Status
 from app.domain.model import ModelInfo
 from app.domain.spec import PruningSpec
-from app.services import events
+from app.services import events, quotas
 
 DONE = Progress(phase="done", share=1.0, eta_seconds=0.0).model_dump(mode="json")
 
@@ -60,9 +60,20 @@ def _changed(session: Session, statement: Any) -> bool:
     return bool(result.rowcount)
 
 
-def claim(database: Database, job: str, worker: str, lease_seconds: float) -> Attempt | None:
-    """Take a job that is queued, or whose lease ran out; None when there is nothing to take."""
+def claim(
+    database: Database,
+    job: str,
+    worker: str,
+    lease_seconds: float,
+    most_running: int | None = None,
+) -> Attempt | None:
+    """Take a job that is queued, or whose lease ran out; None when there is nothing to take.
+
+    With `most_running`, a job whose owner has that many running stays in the queue.
+    """
     with database.write() as session:
+        if most_running is not None and not _may_run(session, job, most_running):
+            return None
         taken = _changed(
             session,
             update(JobRow)
@@ -88,6 +99,27 @@ def claim(database: Database, job: str, worker: str, lease_seconds: float) -> At
         row = session.get_one(JobRow, job)
         events.record(session, job, "running", {"attempt": row.fence})
         return _attempt(session, row)
+
+
+def _may_run(session: Session, job: str, most_running: int) -> bool:
+    # The row first, then the owner's lock, as in a retry: the other way round they could wait for
+    # each other.
+    row = session.get(JobRow, job, with_for_update=True)
+    if row is None or row.kind != "prune":
+        return True
+    quotas.lock(session, row.owner)
+    running = session.scalar(
+        select(func.count())
+        .select_from(JobRow)
+        .where(
+            JobRow.owner == row.owner,
+            JobRow.kind == "prune",
+            JobRow.state == Status.RUNNING,
+            JobRow.id != job,
+        )
+    )
+    session.expire(row)
+    return (running or 0) < most_running
 
 
 def _attempt(session: Session, row: JobRow) -> Attempt:
@@ -266,9 +298,25 @@ def _reap_one(database: Database, job: str) -> bool:
 
 
 def undispatched(
-    database: Database, kinds: Collection[str], forgotten_after: float
+    database: Database,
+    kinds: Collection[str],
+    forgotten_after: float,
+    most_running: int | None = None,
 ) -> tuple[str, ...]:
-    """Queued jobs never announced, or announced longer ago than `forgotten_after` seconds."""
+    """Queued jobs never announced, or announced longer ago than `forgotten_after` seconds.
+
+    With `most_running`, without those of owners who have that many running: no worker would take
+    them.
+    """
+    may_run: Any = true()
+    if most_running is not None:
+        full = (
+            select(JobRow.owner)
+            .where(JobRow.kind == "prune", JobRow.state == Status.RUNNING)
+            .group_by(JobRow.owner)
+            .having(func.count() >= most_running)
+        )
+        may_run = or_(JobRow.kind != "prune", JobRow.owner.not_in(full))
     with database.read() as session:
         return tuple(
             session.scalars(
@@ -276,6 +324,7 @@ def undispatched(
                 .where(
                     JobRow.kind.in_(kinds),
                     JobRow.state == Status.QUEUED,
+                    may_run,
                     or_(
                         JobRow.dispatched_at.is_(None),
                         JobRow.dispatched_at < func.clock() - forgotten_after,

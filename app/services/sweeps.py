@@ -20,6 +20,7 @@ from app.domain.metrics import State
 from app.domain.pareto import Point, by_interest, on_front
 from app.domain.spec import PruningSpec
 from app.domain.sweep import Member, SweepSpec
+from app.services import audit, quotas
 from app.services.dispatch import dispatch
 from app.services.idempotency import Answer, fingerprint, once
 from app.services.jobs import Jobs, check_references, stop
@@ -63,11 +64,12 @@ class SweepResource(Record):
 
 
 class Sweeps:
-    """Use cases around sweeps."""
+    """Use cases around sweeps, on behalf of the jobs' caller."""
 
     def __init__(self, jobs: Jobs) -> None:
         self.jobs = jobs
         self.database = jobs.database
+        self.caller = jobs.caller
 
     def submit(
         self,
@@ -86,38 +88,51 @@ class Sweeps:
         """
 
         def create(session: Session) -> Answer:
+            self._check(session, specs)
             row = SweepRow(id=id_ or new_id("swp"), spec=sweep.model_dump(mode="json"))
+            row.owner = self.caller.owner
             row.created_at = session.scalar(select(func.clock()))  # type: ignore[assignment]
             session.add(row)
             for index, (member, spec) in enumerate(specs):
-                try:
-                    self.jobs.check_limit(spec)
-                    check_references(session, spec)
-                except (InvalidSpec, DatasetMismatch) as error:
-                    raise type(error)(
-                        f"{member.at}: {error.detail}", field=member.at, errors=error.errors
-                    ) from error
                 job = self.jobs.insert(session, spec, "prune", self.jobs.settings.max_attempts)
                 job.sweep_id, job.sweep_index, job.varied = row.id, index, member.varied
             session.flush()
+            audit.record(session, self.caller, "sweep.submit", row.id, jobs=len(specs))
             body = _resource(row, _rows(session, row.id)).model_dump(mode="json", by_alias=True)
             return Answer(status=202, location=f"/v1/sweeps/{row.id}", body=body)
 
         print_ = fingerprint("sweep", sweep.model_dump(mode="json"))
-        answer = once(self.database, "sweeps", key, print_, create)
+        answer = once(self.database, f"sweeps:{self.caller.owner}", key, print_, create)
         if not answer.replayed:
             for job in answer.body["jobs"]:
                 dispatch(self.database, self.jobs.queue, "prune", job["job"])
         return answer
 
+    def _check(self, session: Session, specs: Sequence[tuple[Member, PruningSpec]]) -> None:
+        for member, spec in specs:
+            try:
+                self.jobs.check_limit(spec)
+                check_references(session, spec, self.caller.owner)
+            except (InvalidSpec, DatasetMismatch) as error:
+                raise type(error)(
+                    f"{member.at}: {error.detail}", field=member.at, errors=error.errors
+                ) from error
+        # After the rows' locks, as everywhere: the other way round two could wait for each other.
+        quotas.check_jobs(session, self.caller.owner, self.jobs.settings, len(specs))
+
     def get(self, id_: str) -> SweepResource:
         """One sweep. Raises `NotFound`."""
         with self.database.read() as session:
-            return _resource(_found(session, id_), _rows(session, id_))
+            return _resource(self._found(session, id_), _rows(session, id_))
 
     def newest(self, limit: int, cursor: str | None) -> list[SweepResource]:
         """Newest first, from below the cursor."""
-        query = select(SweepRow).order_by(SweepRow.id.desc()).limit(limit)
+        query = (
+            select(SweepRow)
+            .where(SweepRow.owner == self.caller.owner)
+            .order_by(SweepRow.id.desc())
+            .limit(limit)
+        )
         if cursor is not None:
             query = query.where(SweepRow.id < cursor)
         with self.database.read() as session:
@@ -130,9 +145,10 @@ class Sweeps:
     def cancel(self, id_: str) -> SweepResource:
         """Stop all jobs that have not ended; asking twice is harmless. Raises `NotFound`."""
         with self.database.write() as session:
-            row = _found(session, id_)
+            row = self._found(session, id_)
             for job in _jobs(session, id_):
                 stop(session, job)
+            audit.record(session, self.caller, "sweep.cancel", id_)
             session.flush()
             return _resource(row, _rows(session, id_))
 
@@ -142,7 +158,7 @@ class Sweeps:
         Raises `NotFound`, and what retrying a job raises.
         """
         with self.database.read() as session:
-            _found(session, id_)
+            self._found(session, id_)
             again = session.scalars(
                 select(JobRow.id)
                 .where(
@@ -158,7 +174,7 @@ class Sweeps:
     def delete(self, id_: str) -> None:
         """Forget a sweep, its jobs and their files. Raises `NotFound`, `WrongState`."""
         with self.database.write() as session:
-            row = _found(session, id_)
+            row = self._found(session, id_)
             jobs = _jobs(session, id_)
             going_on = [job.id for job in jobs if job.state not in ENDED]
             if going_on:
@@ -169,17 +185,17 @@ class Sweeps:
             for job in jobs:
                 session.delete(job)
             session.delete(row)
+            audit.record(session, self.caller, "sweep.delete", id_, jobs=len(jobs))
         for job in jobs:
             self.jobs.store.delete_prefix(f"jobs/{job.id}")
 
-
-def _found(session: Session, id_: str) -> SweepRow:
-    row = session.get(SweepRow, id_)
-    if row is None:
-        raise NotFound(
-            f"There is no sweep {id_!r}. It may have been deleted, or the id is mistyped."
-        )
-    return row
+    def _found(self, session: Session, id_: str) -> SweepRow:
+        row = session.get(SweepRow, id_)
+        if row is None or row.owner != self.caller.owner:
+            raise NotFound(
+                f"There is no sweep {id_!r}. It may have been deleted, or the id is mistyped."
+            )
+        return row
 
 
 def _jobs(session: Session, sweep: str) -> Sequence[JobRow]:

@@ -13,9 +13,11 @@ from app.domain.dataset import DatasetOptions
 from app.domain.errors import InUse, InvalidUpload, NotFound
 from app.domain.ids import new_id
 from app.domain.job import ENDED
+from app.domain.people import ANYBODY, Caller
 from app.domain.ports import BlobWriter
 from app.intake.datasets import inspect_dataset
 from app.intake.models import inspect_model
+from app.services import audit, quotas
 from app.services.idempotency import Answer, fingerprint, once
 from app.services.resources import (
     DatasetResource,
@@ -23,20 +25,50 @@ from app.services.resources import (
     dataset_resource,
     model_resource,
 )
+from app.settings import Settings
 
 Row = TypeVar("Row", ModelRow, DatasetRow)
+WORDS: dict[type[ModelRow | DatasetRow], str] = {ModelRow: "model", DatasetRow: "data set"}
+NOUNS: dict[type[ModelRow | DatasetRow], str] = {ModelRow: "model", DatasetRow: "dataset"}
+"""In the audit log."""
 
 
 class Uploads:
-    """Use cases around what users upload."""
+    """Use cases around what users upload, on behalf of a caller: others' do not exist for them."""
 
-    def __init__(self, database: Database, store: FolderStore) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: FolderStore,
+        settings: Settings,
+        caller: Caller = ANYBODY,
+    ) -> None:
         self.database = database
         self.store = store
+        self.settings = settings
+        self.caller = caller
+
+    def of(self, caller: Caller) -> "Uploads":
+        """The same on another's behalf."""
+        return Uploads(self.database, self.store, self.settings, caller)
 
     # --- create ----------------------------------------------------------------------------
+    def room(self, needed_bytes: int = 0) -> int:
+        """Bytes that the caller may still store, before any of them is taken.
+
+        Raises `StorageFull` where what is announced does not fit.
+        """
+        with self.database.read() as session:
+            left = quotas.check_room(session, self.caller.owner, self.settings)
+            if needed_bytes > left:
+                quotas.check_room(session, self.caller.owner, self.settings, needed_bytes)
+        return left
+
     def add_model(self, writer: BlobWriter, filename: str, key: str | None) -> Answer:
-        """Take a finished upload as a model. Raises `InvalidModel`; then nothing is kept."""
+        """Take a finished upload as a model.
+
+        Raises `InvalidModel`, `StorageFull`; then nothing is kept.
+        """
         info = inspect_model(writer.path, filename)
         return self._add(
             writer,
@@ -57,7 +89,10 @@ class Uploads:
         options: DatasetOptions,
         key: str | None,
     ) -> Answer:
-        """Take a finished upload as a data set. Raises `InvalidDataset`; then nothing is kept."""
+        """Take a finished upload as a data set.
+
+        Raises `InvalidDataset`, `StorageFull`; then nothing is kept.
+        """
         info = inspect_dataset(writer.path, filename, options)
         return self._add(
             writer,
@@ -87,8 +122,11 @@ class Uploads:
         blob = writer.commit()
 
         def create(session: Session) -> Answer:
+            quotas.lock(session, self.caller.owner)
+            quotas.check_room(session, self.caller.owner, self.settings, blob.bytes)
             row = kind(
                 id=new_id(prefix),
+                owner=self.caller.owner,
                 created_at=session.scalar(select(func.clock())),
                 filename=filename[:255],
                 key=blob.key,
@@ -98,20 +136,21 @@ class Uploads:
             )
             session.add(row)
             session.flush()
+            audit.record(session, self.caller, f"{NOUNS[kind]}.upload", row.id, sha256=blob.sha256)
             return Answer(status=201, location=f"/v1/{collection}/{row.id}", body=show(row))
 
-        return once(self.database, collection, key, print_, create)
+        return once(self.database, f"{collection}:{self.caller.owner}", key, print_, create)
 
     # --- read ------------------------------------------------------------------------------
     def model(self, id_: str) -> ModelResource:
         """One model. Raises `NotFound`."""
         with self.database.read() as session:
-            return model_resource(_found(session, ModelRow, id_, "model"))
+            return model_resource(self._found(session, ModelRow, id_))
 
     def dataset(self, id_: str) -> DatasetResource:
         """One data set. Raises `NotFound`."""
         with self.database.read() as session:
-            return dataset_resource(_found(session, DatasetRow, id_, "data set"))
+            return dataset_resource(self._found(session, DatasetRow, id_))
 
     def models(self, limit: int, cursor: str | None, **filters: str | None) -> list[ModelResource]:
         """Newest first, from below the cursor."""
@@ -130,7 +169,12 @@ class Uploads:
         cursor: str | None,
         filters: dict[str, str | None],
     ) -> list[Row]:
-        query = select(kind).order_by(kind.id.desc()).limit(limit)
+        query = (
+            select(kind)
+            .where(kind.owner == self.caller.owner)
+            .order_by(kind.id.desc())
+            .limit(limit)
+        )
         if cursor is not None:
             query = query.where(kind.id < cursor)
         for column, value in filters.items():
@@ -142,25 +186,35 @@ class Uploads:
     # --- delete ----------------------------------------------------------------------------
     def delete_model(self, id_: str) -> None:
         """Forget a model that no unfinished job needs. Raises `NotFound`, `InUse`."""
-        self._delete(ModelRow, id_, "model", JobRow.model_id)
+        self._delete(ModelRow, id_, JobRow.model_id)
 
     def delete_dataset(self, id_: str) -> None:
         """Forget a data set that no unfinished job needs. Raises `NotFound`, `InUse`."""
-        self._delete(DatasetRow, id_, "data set", JobRow.dataset_id)
+        self._delete(DatasetRow, id_, JobRow.dataset_id)
 
-    def _delete(self, kind: type[Row], id_: str, word: str, reference: Any) -> None:
+    def _delete(self, kind: type[Row], id_: str, reference: Any) -> None:
         # The file itself goes with the reaper's sweep, once no row refers to its content.
         with self.database.write() as session:
-            row = _found(session, kind, id_, word, lock=True)
+            row = self._found(session, kind, id_, lock=True)
             waiting = session.scalars(
                 select(JobRow.id).where(reference == id_, JobRow.state.not_in(ENDED)).limit(5)
             ).all()
             if waiting:
                 raise InUse(
-                    f"The {word} {id_} is needed by jobs that have not ended: "
+                    f"The {WORDS[kind]} {id_} is needed by jobs that have not ended: "
                     f"{', '.join(waiting)}. Wait for them, or cancel them first."
                 )
             session.delete(row)
+            audit.record(session, self.caller, f"{NOUNS[kind]}.delete", id_)
+
+    def _found(self, session: Session, kind: type[Row], id_: str, *, lock: bool = False) -> Row:
+        row = session.get(kind, id_, with_for_update=lock or None)
+        if row is None or row.owner != self.caller.owner:
+            raise NotFound(
+                f"There is no {WORDS[kind]} {id_!r}. It may have been deleted, or the id is "
+                "mistyped."
+            )
+        return row
 
 
 def _check_storable(info: dict[str, Any]) -> None:
@@ -170,12 +224,3 @@ def _check_storable(info: dict[str, Any]) -> None:
             "A name inside the file holds the character U+0000. Rename the layer or column.",
             field="file",
         )
-
-
-def _found(session: Session, kind: type[Row], id_: str, word: str, *, lock: bool = False) -> Row:
-    row = session.get(kind, id_, with_for_update=lock or None)
-    if row is None:
-        raise NotFound(
-            f"There is no {word} {id_!r}. It may have been deleted, or the id is mistyped."
-        )
-    return row

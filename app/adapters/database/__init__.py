@@ -3,19 +3,23 @@
 from app.adapters.database.engine import Database, migrate
 from app.adapters.database.tables import (
     ArtifactRow,
+    AuditRow,
     DatasetRow,
     EventRow,
     JobRow,
+    KeyRow,
     ModelRow,
     SweepRow,
 )
 
 __all__ = [
     "ArtifactRow",
+    "AuditRow",
     "Database",
     "DatasetRow",
     "EventRow",
     "JobRow",
+    "KeyRow",
     "ModelRow",
     "SweepRow",
     "migrate",

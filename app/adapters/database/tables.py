@@ -4,7 +4,9 @@ from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, String
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
+
+from app.domain.people import DEFAULT_OWNER
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
@@ -15,8 +17,24 @@ class Base(DeclarativeBase):
     type_annotation_map = {dict[str, Any]: Json, float: Double, int: BigInteger}
 
 
-class _Upload:
+class _Owned:
+    """Belongs to somebody; nobody else sees it."""
+
+    @declared_attr
+    @classmethod
+    def owner(cls) -> Mapped[str]:
+        """Name of the owner."""
+        return mapped_column(String(32), default=DEFAULT_OWNER, server_default=DEFAULT_OWNER)
+
+
+class _Upload(_Owned):
     """Columns of what users upload; the content lies in the store under `key`."""
+
+    @declared_attr.directive
+    @classmethod
+    def __table_args__(cls) -> tuple[Index, ...]:
+        table = cls.__tablename__  # type: ignore[attr-defined]
+        return (Index(f"ix_{table}_owner_id", "owner", "id"),)
 
     id: Mapped[str] = mapped_column(String(48), primary_key=True)
     created_at: Mapped[float]
@@ -39,13 +57,15 @@ class DatasetRow(_Upload, Base):
     __tablename__ = "datasets"
 
 
-class JobRow(Base):
+class JobRow(_Owned, Base):
     """A job: the truth about it. `fence` counts attempts and is the fencing token of the last."""
 
     __tablename__ = "jobs"
     __table_args__ = (
         Index("ix_jobs_state_lease", "state", "lease_expires_at"),
         Index("ix_jobs_kind_id", "kind", "id"),
+        Index("ix_jobs_owner_kind_id", "owner", "kind", "id"),
+        Index("ix_jobs_owner_state", "owner", "state"),
     )
     id: Mapped[str] = mapped_column(String(48), primary_key=True)
     kind: Mapped[str] = mapped_column(String(16))
@@ -78,10 +98,11 @@ class JobRow(Base):
     """What sets the job apart in its sweep."""
 
 
-class SweepRow(Base):
+class SweepRow(_Owned, Base):
     """A sweep; its jobs name it."""
 
     __tablename__ = "sweeps"
+    __table_args__ = (Index("ix_sweeps_owner_id", "owner", "id"),)
     id: Mapped[str] = mapped_column(String(48), primary_key=True)
     created_at: Mapped[float]
     spec: Mapped[dict[str, Any]]
@@ -125,3 +146,36 @@ class IdempotencyRow(Base):
     status: Mapped[int]
     location: Mapped[str | None] = mapped_column(String(255))
     body: Mapped[dict[str, Any]]
+
+
+class KeyRow(Base):
+    """An API key, without its secret."""
+
+    __tablename__ = "api_keys"
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(32), index=True)
+    name: Mapped[str] = mapped_column(String(100))
+    """For people: where the key is used."""
+    secret_sha256: Mapped[str] = mapped_column(String(64))
+    scopes: Mapped[str] = mapped_column(String(64))
+    """Separated by spaces."""
+    created_at: Mapped[float]
+    expires_at: Mapped[float | None]
+    revoked_at: Mapped[float | None]
+    last_used_at: Mapped[float | None]
+    """To the minute."""
+
+
+class AuditRow(Base):
+    """Who did what. Rows are added and, a long while later, deleted; never changed."""
+
+    __tablename__ = "audit"
+    id: Mapped[str] = mapped_column(String(48), primary_key=True)
+    at: Mapped[float] = mapped_column(index=True)
+    owner: Mapped[str] = mapped_column(String(32))
+    key: Mapped[str | None] = mapped_column(String(16))
+    """Id of the key that was shown, where one was asked for."""
+    action: Mapped[str] = mapped_column(String(32))
+    target: Mapped[str] = mapped_column(String(48))
+    """Id of what was changed."""
+    data: Mapped[dict[str, Any]]

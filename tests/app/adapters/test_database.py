@@ -17,10 +17,19 @@ from sqlalchemy import create_engine, func, inspect, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError
 
-from app.adapters.database import Database, EventRow, JobRow, ModelRow, migrate
+from app.adapters.database import (
+    Database,
+    DatasetRow,
+    EventRow,
+    JobRow,
+    ModelRow,
+    SweepRow,
+    migrate,
+)
 from app.adapters.database.engine import MIGRATIONS
 from app.adapters.database.tables import Base, IdempotencyRow
 from app.domain.errors import Unavailable
+from app.domain.people import DEFAULT_OWNER
 from tests.servers import free_port
 
 
@@ -170,6 +179,51 @@ def test_an_absent_database_is_unavailable(url: str) -> None:
     with pytest.raises(Unavailable):
         database.ping()
     database.close()
+
+
+def test_what_is_there_belongs_to_the_default_owner(fresh_url: str) -> None:
+    migrate(fresh_url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["url"] = fresh_url
+    command.downgrade(config, "0002")
+    engine = create_engine(fresh_url)
+    upload = "INSERT INTO {} (id, created_at, filename, key, bytes, sha256, info) VALUES "
+    with engine.begin() as connection:
+        connection.execute(text(upload.format("models") + "('mdl_1', 1, 'm', 'k', 1, 'a', '{}')"))
+        connection.execute(text(upload.format("datasets") + "('dts_1', 1, 'd', 'k', 1, 'a', '{}')"))
+        connection.execute(text("INSERT INTO sweeps VALUES ('swp_1', 1, '{}')"))
+        connection.execute(
+            text(
+                "INSERT INTO jobs (id, kind, state, created_at, updated_at, spec, model_id, fence, "
+                "attempts_allowed, cancel_requested, time_limit_seconds, seconds_used, last_event) "
+                "VALUES ('job_1', 'prune', 'queued', 1, 1, '{}', 'mdl_1', 0, 3, false, 60, 0, 1)"
+            )
+        )
+        connection.execute(text("INSERT INTO events VALUES ('job_1', 1, 1, 'queued', '{}')"))
+        connection.execute(
+            text("INSERT INTO idempotency_keys VALUES ('jobs', 'k', 1, 'f', 202, NULL, '{}')")
+        )
+    engine.dispose()
+    migrate(fresh_url)
+    database = Database(fresh_url)
+    with database.read() as session:
+        for kind, id_ in (
+            (ModelRow, "mdl_1"),
+            (DatasetRow, "dts_1"),
+            (SweepRow, "swp_1"),
+            (JobRow, "job_1"),
+        ):
+            assert session.get_one(kind, id_).owner == DEFAULT_OWNER
+        assert session.get_one(EventRow, ("job_1", 1)).kind == "queued"
+        assert session.get_one(IdempotencyRow, ("jobs:default", "k")).status == 202
+    database.close()
+    command.downgrade(config, "0002")
+    engine = create_engine(fresh_url)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT scope FROM idempotency_keys")).scalar() == "jobs"
+        assert connection.execute(text("SELECT count(*) FROM events")).scalar() == 1
+    engine.dispose()
 
 
 def test_jobs_outlive_the_migration_to_sweeps(fresh_url: str) -> None:

@@ -212,3 +212,6 @@ def test_the_limits_are_the_settings(api: Api) -> None:
     assert limits["upload_bytes"] == settings.upload_limit_bytes
     assert limits["job_seconds"] == settings.job_time_limit_seconds
     assert limits["attempts"] == settings.max_attempts
+    assert limits["stored_bytes"] == settings.quota_stored_bytes
+    assert limits["queued_jobs"] == settings.quota_queued_jobs
+    assert limits["running_jobs"] == settings.quota_running_jobs

@@ -231,7 +231,7 @@ def test_a_field_over_its_limit_is_refused(api: Api) -> None:
 # --- over the limit ----------------------------------------------------------------------------
 def test_a_declared_oversize_is_refused_before_it_is_sent(small: Api) -> None:
     head = (
-        "POST /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        "POST /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         f"Content-Type: {FORM['content-type']}\r\nContent-Length: {LIMIT * 100}\r\n\r\n"
     ).encode()
     with nothing_is_kept(small), raw(small, head) as connection:
@@ -287,7 +287,7 @@ def test_a_json_body_over_the_limit_is_refused(small: Api, path: str, chunked: b
 def test_an_upload_that_breaks_off_leaves_nothing(small: Api, sent: int) -> None:
     body = part("file", b"x" * 3 * FLUSH_BYTES)
     head = (
-        "POST /v1/models HTTP/1.1\r\nHost: x\r\n"
+        "POST /v1/models HTTP/1.1\r\nHost: localhost\r\n"
         f"Content-Type: {FORM['content-type']}\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode()
     with nothing_is_kept(small), raw(small, head + body[:sent]):

@@ -125,7 +125,7 @@ def world_on(
     with database.write() as session:
         session.add_all(_rows())
     jobs = Jobs(database, store, queue, made)
-    return World(database, store, queue, made, Uploads(database, store), jobs, Analyses(jobs))
+    return World(database, store, queue, made, Uploads(database, store, made), jobs, Analyses(jobs))
 
 
 @pytest.fixture
