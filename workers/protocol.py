@@ -12,16 +12,22 @@ from typing import IO, Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from app.domain.base import Strict
+from app.domain.confinement import Confinement
 from app.domain.job import Progress
 
 LINE_LIMIT_BYTES = 4 * 1024 * 1024
+TALK_LIMIT_BYTES = 64 * 1024 * 1024
+"""Of all lines of one attempt: they become events in the database. A job of six hours that tells
+its progress twice a second says some 15 MB."""
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 
 
 class Ready(Strict):
-    """Libraries are imported; an order can come."""
+    """Libraries are imported, the process is confined; an order can come."""
 
     type: Literal["ready"] = "ready"
+    confinement: Confinement = Confinement()
+    """Told before the process has touched anything that a user sent."""
 
 
 class Told(Strict):

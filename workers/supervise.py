@@ -1,10 +1,10 @@
 """The parent of a job's process: keeps the lease, relays what the child tells, ends it in time."""
 
 import os
-import signal
 import stat
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -12,14 +12,14 @@ from pydantic import ValidationError
 
 from app.adapters.database import Database
 from app.adapters.store import FolderStore
+from app.domain.confinement import TITLES, Confinement
 from app.domain.errors import (
-    ChildCrashed,
     InternalError,
     JobError,
-    OutOfMemory,
     SecateurError,
     TimeLimitReached,
     Unavailable,
+    Unconfined,
 )
 from app.domain.job import (
     MEDIA_TYPES,
@@ -33,11 +33,15 @@ from app.domain.job import (
 from app.services import lifecycle
 from app.services.lifecycle import LeaseLost
 from app.settings import Settings
-from workers.protocol import MESSAGES, Done, Ready, Refused, Saved, Told
+from workers import disk
+from workers.endings import from_exit_status
+from workers.protocol import MESSAGES, TALK_LIMIT_BYTES, Done, Ready, Refused, Saved, Told
 from workers.spare import Child
 
 START_SECONDS = 120.0
 """For importing TensorFlow, on a slow disk."""
+DISK_SECONDS = 1.0
+LOG_TAIL_BYTES = 4000
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +76,9 @@ class Supervisor:
         self._progress: Progress | None = None
         self._events: list[tuple[str, dict[str, Any]]] = []
         self._checkpoint: Checkpoint | None = attempt.checkpoint
-        self._renewed = self._told = time.monotonic()
+        self._confinement: Confinement | None = None
+        self._heard_bytes = 0
+        self._renewed = self._told = self._measured = time.monotonic()
         left = attempt.time_limit_seconds - attempt.seconds_used
         self._left = max(left, 0.0)
         # The job's own time starts when its process is ready to work on it.
@@ -83,7 +89,6 @@ class Supervisor:
         try:
             return self._end(Status.SUCCEEDED, done=self._carry_out())
         except Cancelled:
-            self.child.kill()
             return self._end(Status.CANCELLED)
         except Draining:
             self.child.kill()
@@ -97,12 +102,10 @@ class Supervisor:
         except _Refusal as refusal:
             return self._end(Status.FAILED, error=refusal.problem)
         except SecateurError as error:
-            self.child.kill()
             return self._end(Status.FAILED, error=error.as_problem())
 
     # --- carrying out ----------------------------------------------------------------------
     def _carry_out(self) -> Done:
-        self.child.order(self._order().model_dump_json())
         while True:
             try:
                 lines = self.child.read(min(0.2, self.settings.heartbeat_seconds))
@@ -111,25 +114,45 @@ class Supervisor:
                         self._tell(force=True)
                         return done
             except (ValidationError, ValueError) as error:
-                raise InternalError(f"The job's process wrote what it must not: {error}") from error
+                raise InternalError(
+                    f"The job's process wrote what it must not: {str(error)[:1000]}"
+                ) from error
             self._tick()
             if lines is None:
                 raise self._crash()
+
+    def _ready(self, confinement: Confinement) -> None:
+        """The child is confined, or the job is refused; only then does it get any file."""
+        if self._confinement is not None:
+            return  # Said twice: the first word holds, for nothing had been sent before it.
+        missing = confinement.missing
+        if missing and not self.settings.allow_unconfined:
+            reasons = "; ".join(
+                f"{TITLES[name]}: {confinement.of(name).detail}" for name in missing
+            )
+            raise Unconfined(
+                f"This worker cannot confine jobs, so it runs none. Missing is {reasons}. Its "
+                "operator can run it where these work, or accept the risk with "
+                "SECATEUR_ALLOW_UNCONFINED=true, which results will say."
+            )
+        self._confinement = confinement.model_copy(update={"overridden": bool(missing)})
+        self._deadline = time.monotonic() + self._left
+        self.child.order(self._order().model_dump_json())
 
     def _order(self) -> Order:
         """Fetch what the job needs into the child's folder; every hash is checked."""
         attempt, folder = self.attempt, self.child.folder
         model = folder / f"model.{attempt.model.format}"
-        self.store.fetch(attempt.model_key, attempt.model_sha256, model)
+        self._hand_over(attempt.model_key, attempt.model_sha256, model)
         dataset = checkpoint = None
         # A dry run looks at data only where the choice depends on it.
         needed = attempt.kind == "prune" or attempt.spec.prune.needs_data
         if attempt.dataset_key and attempt.dataset_sha256 and needed:
             dataset = folder / "dataset"
-            self.store.fetch(attempt.dataset_key, attempt.dataset_sha256, dataset)
+            self._hand_over(attempt.dataset_key, attempt.dataset_sha256, dataset)
         if attempt.checkpoint is not None:
             checkpoint = folder / "checkpoint.zip"
-            self.store.fetch(attempt.checkpoint.key, attempt.checkpoint.sha256, checkpoint)
+            self._hand_over(attempt.checkpoint.key, attempt.checkpoint.sha256, checkpoint)
         return Order(
             job=attempt.job,
             kind=attempt.kind,
@@ -142,13 +165,24 @@ class Supervisor:
             checkpoint_path=str(checkpoint) if checkpoint else None,
             out=str(self.child.out),
             scratch=str(self.child.scratch),
+            confinement=self._confinement or Confinement(),
         )
 
+    def _hand_over(self, key: str, sha256: str, path: Path) -> None:
+        self.store.fetch(key, sha256, path)
+        self.child.receive(path)
+
     def _hear(self, line: bytes) -> Done | None:
-        message = MESSAGES.validate_json(line)
+        self._heard_bytes += len(line)
+        if self._heard_bytes > TALK_LIMIT_BYTES:
+            raise ValueError(f"more than {TALK_LIMIT_BYTES} bytes of messages")
+        # PostgreSQL cannot store the character U+0000.
+        message = MESSAGES.validate_json(line.replace(rb"\u0000", rb"\ufffd"))
+        if self._confinement is None and not isinstance(message, Ready):
+            raise ValueError(f"{message.type} before ready")
         match message:
-            case Ready():
-                self._deadline = time.monotonic() + self._left
+            case Ready(confinement=confinement):
+                self._ready(confinement)
             case Told(progress=progress, kind=kind, data=data):
                 self._progress = progress or self._progress
                 if kind is not None:
@@ -158,13 +192,26 @@ class Supervisor:
             case Refused(problem=problem):
                 raise _Refusal(problem)
             case Done():
-                return message
+                return self._stamped(message)
         return None
+
+    def _stamped(self, done: Done) -> Done:
+        """The result with what confined the job, in the parent's words."""
+        if self.attempt.kind != "prune" or self._confinement is None:
+            return done
+        stamp = {"confinement": self._confinement.model_dump(mode="json")}
+        return done.model_copy(update={"result": done.result | stamp})
 
     def _keep(self, saved: Saved) -> None:
         """Store a checkpoint, then make it the one to resume from, then forget the last."""
         source = self.child.scratch / saved.file
-        blob = self.store.put_file(f"{self._prefix}/checkpoint-{saved.epoch}.zip", source)
+        key = f"{self._prefix}/checkpoint-{saved.epoch}.zip"
+        try:
+            blob = self.store.put_file(key, source, self.settings.job_file_bytes)
+        except OSError as error:
+            raise InternalError(
+                f"The job's checkpoint {saved.file} cannot be read: {error.strerror}"
+            ) from error
         checkpoint = Checkpoint(
             key=blob.key, sha256=blob.sha256, bytes=blob.bytes, epoch=saved.epoch
         )
@@ -186,6 +233,9 @@ class Supervisor:
                 "time again"
                 + (" and goes on from the last checkpoint." if self._checkpoint else ".")
             )
+        if now - self._measured >= DISK_SECONDS:
+            disk.check(self.child.folder, self.settings.job_disk_bytes)
+            self._measured = time.monotonic()
         if now - self._renewed >= self.settings.heartbeat_seconds:
             self._renew(now)
         self._tell()
@@ -219,24 +269,12 @@ class Supervisor:
 
     # --- ending ----------------------------------------------------------------------------
     def _crash(self) -> JobError:
-        status = self.child.exit_status()
-        tail = self._log_tail()
-        if status == -signal.SIGKILL or "MemoryError" in tail or "bad_alloc" in tail:
-            return OutOfMemory(
-                "The job's process was ended for want of memory. A job may use "
-                f"{self.settings.job_memory_bytes / 2**30:.3g} GiB of address space here; a "
-                "smaller batch_size, or a smaller model, may fit."
-            )
-        if status == -signal.SIGXCPU:
-            return TimeLimitReached("The job used up its CPU time.")
-        name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        return ChildCrashed(
-            f"The job's process ended with {name} and without a result. Its last words: "
-            f"{tail[-500:] or 'none'}"
-        )
+        return from_exit_status(self.child.exit_status(), self._log_tail(), self.child.limits)
 
     def _log_tail(self) -> str:
-        return self.child.log.read_bytes()[-4000:].decode("utf-8", "replace").strip()
+        with self.child.log.open("rb") as log:
+            log.seek(max(log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES, 0))
+            return log.read(LOG_TAIL_BYTES).decode("utf-8", "replace").strip()
 
     def _end(
         self,
@@ -244,6 +282,8 @@ class Supervisor:
         done: Done | None = None,
         error: dict[str, Any] | None = None,
     ) -> Status | None:
+        # From here on the files are what they are: nobody is left to exchange them.
+        self.child.end()
         try:
             files = self._publish(done)
             lifecycle.finish(
@@ -275,10 +315,14 @@ class Supervisor:
     def _artifact(self, name: str, source: Any) -> ArtifactFile:
         if name not in MEDIA_TYPES:
             raise _Untrusted(f"the job's process offered a file called {name!r}")
-        found = os.lstat(source)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > self.settings.job_file_bytes:
-            raise _Untrusted(f"the job's file {name} is no plain file within the limits")
-        blob = self.store.put_file(f"{self._prefix}/{name}", source)
+        limit = self.settings.job_file_bytes
+        try:
+            found = os.lstat(source)
+            if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
+                raise _Untrusted(f"the job's file {name} is no plain file of at most {limit} bytes")
+            blob = self.store.put_file(f"{self._prefix}/{name}", source, limit)
+        except OSError as error:
+            raise _Untrusted(f"the job's file {name} cannot be read: {error.strerror}") from error
         return ArtifactFile(
             name=name,
             key=blob.key,

@@ -11,9 +11,10 @@ from app.adapters.store import FolderStore
 from app.domain.errors import SecateurError
 from app.services import lifecycle
 from app.settings import Settings
-from workers.confine import Limits
+from workers.confinement import Limits
 from workers.spare import Nursery
 from workers.supervise import Supervisor
+from workers.users import Users
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +27,7 @@ class Doorway:
         self.draining = draining
         self.database = Database(settings.effective_database_url)
         self.store = FolderStore(settings.store_dir)
-        self.nursery = Nursery(Limits.of(settings))
+        self.nursery = Nursery(Limits.of(settings), Users.of(settings))
         self.name = f"{socket.gethostname()}:{os.getpid()}"
 
     def open(self) -> None:

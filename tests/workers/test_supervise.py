@@ -25,7 +25,7 @@ from app.services.examples import Examples
 from app.services.jobs import Jobs
 from app.services.uploads import Uploads
 from app.settings import Settings
-from workers.confine import Limits, environment
+from workers.confinement import Limits, environment
 from workers.protocol import LINE_LIMIT_BYTES
 from workers.spare import Child
 from workers.supervise import Supervisor
@@ -75,7 +75,8 @@ class World:
             """
             import json, os, sys, time
             def tell(**message): print(json.dumps(message), flush=True)
-            tell(type="ready")
+            active = {"active": True, "detail": "said so"}
+            tell(type="ready", confinement=dict.fromkeys(["user", "landlock", "seccomp"], active))
             order = json.loads(sys.stdin.readline())
             """
         ) + textwrap.dedent(program)
@@ -255,7 +256,7 @@ def test_the_child_inherits_nothing(world: World, monkeypatch: pytest.MonkeyPatc
             attempt,
             """
             assert "secret" not in str(os.environ), os.environ
-            assert os.environ["HOME"] == os.environ["TMPDIR"] == os.getcwd()
+            assert os.environ["HOME"] == os.environ["TMPDIR"] == order["scratch"]
             descriptors = {os.readlink(f"/proc/self/fd/{n}") for n in range(3, 30)
                            if os.path.exists(f"/proc/self/fd/{n}")}
             assert not descriptors, descriptors
@@ -276,7 +277,7 @@ def test_limits_hold(tmp_path: Path) -> None:
     program = textwrap.dedent(
         """
         import resource, sys
-        from workers.confine import Limits, limit_resources
+        from workers.confinement.limits import Limits, limit_resources
         limit_resources(Limits(memory_bytes=2**30, file_bytes=1000, processes=5000, cpu_seconds=9))
         try:
             bytearray(2**31)
@@ -313,7 +314,7 @@ def test_a_child_dies_with_its_parent() -> None:
         """
         import subprocess, sys
         child = subprocess.Popen([sys.executable, "-c",
-            "from workers.confine import die_with_parent; die_with_parent();"
+            "from workers.confinement.process import die_with_parent; die_with_parent();"
             "print('armed', flush=True); import time; time.sleep(60)"], stdout=subprocess.PIPE)
         child.stdout.readline()
         print(child.pid, flush=True)
