@@ -12,6 +12,8 @@ from app.domain.errors import SecateurError
 from app.services import lifecycle
 from app.settings import Settings
 from workers.confinement import Limits
+from workers.presence import Presence
+from workers.probe import probe
 from workers.spare import Nursery
 from workers.supervise import Supervisor
 from workers.users import Users
@@ -29,13 +31,19 @@ class Doorway:
         self.store = FolderStore(settings.store_dir)
         self.nursery = Nursery(Limits.of(settings), Users.of(settings))
         self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self._presence = Presence(self.database, self.name)
 
     def open(self) -> None:
-        """Start the first spare."""
+        """Try out the confinement, tell of it, start the first spare."""
+        confinement = probe(self.settings)
+        told = log.warning if confinement.missing else log.info
+        told("confinement", said=confinement.sentence)
+        self._presence.begin(confinement)
         self.nursery.prepare()
 
     def close(self) -> None:
         """End the spare, give connections back."""
+        self._presence.end()
         self.nursery.close()
         self.database.close()
 

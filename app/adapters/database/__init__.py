@@ -8,6 +8,7 @@ from app.adapters.database.tables import (
     JobRow,
     ModelRow,
     SweepRow,
+    WorkerRow,
 )
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "JobRow",
     "ModelRow",
     "SweepRow",
+    "WorkerRow",
     "migrate",
 ]
