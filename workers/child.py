@@ -70,11 +70,12 @@ def _carry_out(line: str, work: "Work", reporter: "Reporter", confines: Confines
         result, files = work(order, reporter)
     except SecateurError as error:
         _log(f"refused: {error.detail}")
-        reporter.send(Refused(problem=error.as_problem()))
+        reporter.send(Refused.model_validate({"problem": error.as_problem()}))
         return EXIT_AFTER_REFUSAL
     except Exception as error:
         traceback.print_exc()
-        reporter.send(Refused(problem=from_exception(error, confines.limits).as_problem()))
+        problem = from_exception(error, confines.limits).as_problem()
+        reporter.send(Refused.model_validate({"problem": problem}))
         return EXIT_AFTER_REFUSAL
     _log("done")
     reporter.send(Done(result=finite(result), files=tuple(files)))

@@ -63,16 +63,20 @@ def out_of_memory(limits: Limits) -> OutOfMemory:
 
 
 # --- seen by the parent ----------------------------------------------------------------------
-def from_exit_status(status: int, last_words: str, limits: Limits) -> JobError:
+def from_exit_status(status: int, last_words: str, limits: Limits, cpu_seconds: float) -> JobError:
     """What the end of a process without a result means.
 
     Args:
         status: the exit status, or minus the number of the signal that ended the process.
         last_words: the end of its log.
         limits: those that it ran under.
+        cpu_seconds: CPU time that it used.
     """
     if "MemoryError" in last_words or "bad_alloc" in last_words:
         return out_of_memory(limits)
+    if status in (-signal.SIGXCPU, -signal.SIGKILL) and cpu_seconds > 0.95 * limits.cpu_seconds:
+        # Linux kills at the hard limit, which is the soft one, before it sends SIGXCPU.
+        return _out_of_cpu_time(limits)
     match -status:
         case signal.SIGKILL:
             return OutOfMemory(
@@ -82,9 +86,7 @@ def from_exit_status(status: int, last_words: str, limits: Limits) -> JobError:
                 "smaller model, may fit."
             )
         case signal.SIGXCPU:
-            return TimeLimitReached(
-                f"The job used up the {limits.cpu_seconds} s of CPU time a job may use."
-            )
+            return _out_of_cpu_time(limits)
         case signal.SIGXFSZ:
             return ResourceLimitReached(
                 f"The job wrote a file larger than the {gib(limits.file_bytes)} a job's file may "
@@ -98,4 +100,10 @@ def from_exit_status(status: int, last_words: str, limits: Limits) -> JobError:
     return ChildCrashed(
         f"The job's process ended with {name} and without a result. Its last words: "
         f"{last_words[-500:] or 'none'}"
+    )
+
+
+def _out_of_cpu_time(limits: Limits) -> TimeLimitReached:
+    return TimeLimitReached(
+        f"The job used up the {limits.cpu_seconds} s of CPU time a job may use."
     )

@@ -3,12 +3,10 @@
 import sys
 import time
 
-from pydantic import ValidationError
-
 from app.domain.confinement import Confinement, Mechanism
 from app.settings import Settings
 from workers.confinement import Limits
-from workers.protocol import MESSAGES, Ready
+from workers.protocol import Ready, parse
 from workers.spare import Child
 from workers.users import Users
 
@@ -21,7 +19,7 @@ def probe(settings: Settings, program: tuple[str, ...] = PROGRAM) -> Confinement
     child = Child(Limits.of(settings), program, Users.of(settings))
     try:
         found = _told(child)
-    except (ValidationError, ValueError) as error:
+    except ValueError as error:
         found = _unknown(f"the trial wrote what it must not: {error}")
     finally:
         child.close()
@@ -37,7 +35,7 @@ def _told(child: Child) -> Confinement:
             words = child.log.read_text(errors="replace")[-300:].strip()
             return _unknown(f"the trial ended with {child.exit_status()}: {words}")
         for line in lines:
-            message = MESSAGES.validate_json(line)
+            message = parse(line)
             if isinstance(message, Ready):
                 return message.confinement
     return _unknown(f"the trial said nothing within {SECONDS:g} s")

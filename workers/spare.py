@@ -1,6 +1,7 @@
 """The warm spare: a child process that has imported TensorFlow and waits for its one order."""
 
 import os
+import resource
 import selectors
 import shutil
 import signal
@@ -66,6 +67,8 @@ class Child:
         self, limits: Limits, program: tuple[str, ...] = PROGRAM, users: Users | None = None
     ) -> None:
         self.limits = limits
+        self.cpu_seconds = 0.0
+        """CPU time used, once `exit_status` is known."""
         self.folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
         self.out = self.folder / "out"
         self.scratch = self.folder / "scratch"
@@ -130,11 +133,14 @@ class Child:
 
     def exit_status(self) -> int:
         """Wait for the end: the exit status, or minus the signal's number."""
+        before = _waited_for()
         try:
             return self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self.kill()
             return self._process.wait()
+        finally:
+            self.cpu_seconds += _waited_for() - before
 
     def alive(self) -> bool:
         """Whether the process still runs."""
@@ -166,6 +172,12 @@ class Child:
         if self._lease is not None:
             self._lease.release()
             self._lease = None
+
+
+def _waited_for() -> float:
+    """CPU seconds of all children that were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

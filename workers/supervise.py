@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from pydantic import ValidationError
 
 from app.adapters.database import Database
 from app.adapters.store import FolderStore
+from app.domain.analysis import ModelAnalysis
+from app.domain.base import Record
 from app.domain.confinement import TITLES, Confinement
 from app.domain.errors import (
     InternalError,
@@ -26,21 +27,37 @@ from app.domain.job import (
     ArtifactFile,
     Attempt,
     Checkpoint,
+    JobKind,
     Order,
     Progress,
     Status,
 )
+from app.domain.metrics import Metrics, Plan
 from app.services import lifecycle
 from app.services.lifecycle import LeaseLost
 from app.settings import Settings
 from workers import disk
 from workers.endings import from_exit_status
-from workers.protocol import MESSAGES, TALK_LIMIT_BYTES, Done, Ready, Refused, Saved, Told
+from workers.protocol import (
+    TALK_LIMIT_BYTES,
+    Done,
+    Problem,
+    Ready,
+    Refused,
+    Saved,
+    Told,
+    parse,
+)
 from workers.spare import Child
 
 START_SECONDS = 120.0
 """For importing TensorFlow, on a slow disk."""
 DISK_SECONDS = 1.0
+RESULTS: dict[JobKind, type[Record]] = {
+    "prune": Metrics,
+    "plan": Plan,
+    "analysis": ModelAnalysis,
+}
 LOG_TAIL_BYTES = 4000
 
 log = structlog.get_logger(__name__)
@@ -113,7 +130,7 @@ class Supervisor:
                     if (done := self._hear(line)) is not None:
                         self._tell(force=True)
                         return done
-            except (ValidationError, ValueError) as error:
+            except ValueError as error:
                 raise InternalError(
                     f"The job's process wrote what it must not: {str(error)[:1000]}"
                 ) from error
@@ -176,8 +193,7 @@ class Supervisor:
         self._heard_bytes += len(line)
         if self._heard_bytes > TALK_LIMIT_BYTES:
             raise ValueError(f"more than {TALK_LIMIT_BYTES} bytes of messages")
-        # PostgreSQL cannot store the character U+0000.
-        message = MESSAGES.validate_json(line.replace(rb"\u0000", rb"\ufffd"))
+        message = parse(line)
         if self._confinement is None and not isinstance(message, Ready):
             raise ValueError(f"{message.type} before ready")
         match message:
@@ -192,15 +208,17 @@ class Supervisor:
             case Refused(problem=problem):
                 raise _Refusal(problem)
             case Done():
-                return self._stamped(message)
+                return self._checked(message)
         return None
 
-    def _stamped(self, done: Done) -> Done:
-        """The result with what confined the job, in the parent's words."""
-        if self.attempt.kind != "prune" or self._confinement is None:
-            return done
-        stamp = {"confinement": self._confinement.model_dump(mode="json")}
-        return done.model_copy(update={"result": done.result | stamp})
+    def _checked(self, done: Done) -> Done:
+        """The result as its type, which everybody who asks for it will read it as; what confined
+        the job is told in the parent's words. Raises `ValueError`."""
+        told = done.result
+        if self.attempt.kind == "prune" and self._confinement is not None:
+            told = told | {"confinement": self._confinement.model_dump(mode="json")}
+        found = RESULTS[self.attempt.kind].model_validate(told)
+        return done.model_copy(update={"result": found.model_dump(mode="json", by_alias=True)})
 
     def _keep(self, saved: Saved) -> None:
         """Store a checkpoint, then make it the one to resume from, then forget the last."""
@@ -269,7 +287,9 @@ class Supervisor:
 
     # --- ending ----------------------------------------------------------------------------
     def _crash(self) -> JobError:
-        return from_exit_status(self.child.exit_status(), self._log_tail(), self.child.limits)
+        status = self.child.exit_status()
+        limits, seconds = self.child.limits, self.child.cpu_seconds
+        return from_exit_status(status, self._log_tail(), limits, seconds)
 
     def _log_tail(self) -> str:
         with self.child.log.open("rb") as log:
@@ -339,12 +359,11 @@ class _Untrusted(Exception):
 class _Refusal(Exception):
     """The child said why the job cannot be carried out; passed on, cut to a bearable length."""
 
-    def __init__(self, problem: dict[str, Any]) -> None:
-        super().__init__(str(problem.get("detail", "")))
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        told = problem.model_dump(exclude_unset=True, exclude_none=True, exclude={"errors"})
         self.problem = InternalError("").as_problem() | {
-            key: value[:4000] if isinstance(value, str) else value
-            for key, value in problem.items()
-            if isinstance(value, str | bool)
+            key: value[:4000] if isinstance(value, str) else value for key, value in told.items()
         }
 
 
