@@ -74,8 +74,8 @@ def from_exit_status(status: int, last_words: str, limits: Limits, cpu_seconds: 
     """
     if "MemoryError" in last_words or "bad_alloc" in last_words:
         return out_of_memory(limits)
-    if status in (-signal.SIGXCPU, -signal.SIGKILL) and cpu_seconds > 0.95 * limits.cpu_seconds:
-        # Linux kills at the hard limit, which is the soft one, before it sends SIGXCPU.
+    if status == -signal.SIGKILL and cpu_seconds > limits.cpu_seconds:
+        # Who ignores SIGXCPU is killed at the hard limit.
         return _out_of_cpu_time(limits)
     match -status:
         case signal.SIGKILL:

@@ -129,6 +129,7 @@ def test_an_attack_on_the_kernel_ends_the_job(prison: Jail, attack: str) -> None
     [
         ("bytearray(8 * 2**30)", "out-of-memory", "more than the 4 GiB of memory"),
         ("while True: pass", "time-limit", "the 2 s of CPU time"),
+        ("import signal; signal.signal(24, 1)\nwhile True: pass", "time-limit", "2 s of CPU time"),
         ("(scratch / 'big').write_bytes(bytes(3 * 2**20))", "resource-limit", "0.00195 GiB a job"),
         ("files = [open('/dev/null') for _ in range(200)]", "resource-limit", "128 open files"),
         ("os.fork()", "forbidden-operation", "no other programs or processes"),

@@ -9,6 +9,8 @@ from app.settings import Settings
 CPU_SECONDS_PER_SECOND = 64
 """CPU time runs on every core at once; the wall clock is watched by the parent."""
 
+CPU_GRACE_SECONDS = 1
+
 
 class Limits(Record):
     """Resource limits of one job's process."""
@@ -37,14 +39,19 @@ def limit_resources(limits: Limits) -> None:
         (resource.RLIMIT_AS, limits.memory_bytes),
         (resource.RLIMIT_FSIZE, limits.file_bytes),
         (resource.RLIMIT_NPROC, limits.processes),
-        (resource.RLIMIT_CPU, limits.cpu_seconds),
         (resource.RLIMIT_NOFILE, limits.open_files),
         (resource.RLIMIT_CORE, 0),
     ):
-        _, hard = resource.getrlimit(kind)
-        if hard != resource.RLIM_INFINITY:
-            value = min(value, hard)
-        resource.setrlimit(kind, (value, value))
+        _limit(kind, value, value)
+    # SIGXCPU says what happened; whoever ignores it is killed a little later.
+    _limit(resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + CPU_GRACE_SECONDS)
+
+
+def _limit(kind: int, soft: int, hard: int) -> None:
+    _, most = resource.getrlimit(kind)
+    if most != resource.RLIM_INFINITY:
+        soft, hard = min(soft, most), min(hard, most)
+    resource.setrlimit(kind, (soft, hard))
 
 
 def close_descriptors() -> None:
