@@ -3,7 +3,8 @@
     python -m benchmarks.confinement [pairs]
 
 Each run is a process of its own, as the worker starts it, from its start (TensorFlow's import
-included) to its last word, and from its `ready` to there. Prints medians and their ratio.
+included) to its last word, and from its `ready` to there. CPU time is told as well: a busy machine
+moves it less. Prints medians and their ratio.
 """
 
 import statistics
@@ -35,8 +36,8 @@ FREE = (
 END = "sys.stdout.flush(); import os; os._exit(code)"
 
 
-def run(program: str, users: Users | None) -> tuple[float, float]:
-    """Seconds from the start, and from `ready`, to the end of the job."""
+def run(program: str, users: Users | None) -> tuple[float, float, float]:
+    """Seconds from the start, and from `ready`, to the end of the job; CPU seconds of all of it."""
     began = ready = time.perf_counter()
     child = Child(Limits.of(Settings()), (sys.executable, "-I", "-c", program + END), users)
     try:
@@ -50,7 +51,8 @@ def run(program: str, users: Users | None) -> tuple[float, float]:
                     child.order(_order(child))
                 elif isinstance(message, Done):
                     ended = time.perf_counter()
-                    return ended - began, ended - ready
+                    child.exit_status()
+                    return ended - began, ended - ready, child.cpu_seconds
     finally:
         child.close()
 
@@ -77,7 +79,7 @@ def main() -> None:
         for seconds, program, users in both if pair % 2 else reversed(both):
             seconds.append(run(program, users))
         print(f"{pair + 1}: free {free[-1][0]:.2f} s, confined {confined[-1][0]:.2f} s", flush=True)
-    for place, what in enumerate(("start to end", "ready to end")):
+    for place, what in enumerate(("start to end", "ready to end", "CPU time")):
         without, within = (statistics.median(s[place] for s in each) for each in (free, confined))
         ratios = [c[place] / f[place] for c, f in zip(confined, free, strict=True)]
         print(
