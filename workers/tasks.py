@@ -8,12 +8,12 @@ import structlog
 
 from app.adapters.database import Database
 from app.adapters.store import FolderStore
+from app.domain.confinement import Confinement
 from app.domain.errors import SecateurError
 from app.services import lifecycle
 from app.settings import Settings
 from workers.confinement import Limits
 from workers.presence import Presence
-from workers.probe import probe
 from workers.spare import Nursery
 from workers.supervise import Supervisor
 from workers.users import Users
@@ -33,9 +33,8 @@ class Doorway:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._presence = Presence(self.database, self.name)
 
-    def open(self) -> None:
-        """Try out the confinement, tell of it, start the first spare."""
-        confinement = probe(self.settings)
+    def open(self, confinement: Confinement) -> None:
+        """Tell what jobs can be confined by, start the first spare."""
         told = log.warning if confinement.missing else log.info
         told("confinement", said=confinement.sentence)
         self._presence.begin(confinement)
