@@ -11,8 +11,10 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
+from app.domain.job import Order
 from app.services.examples import FILES
 from app.settings import Settings
 from tests.workers.orders import make_order
@@ -23,6 +25,7 @@ from workers.users import Users
 
 PAIRS = 7
 SPEC = {
+    "dataset": "dts_1",
     "prune": {"granularity": "unit", "target": {"kind": "fraction", "remove": 0.5}},
     "fine_tune": {"epochs": 3},
     "exports": ["keras", "litert"],
@@ -57,22 +60,28 @@ def run(program: str, users: Users | None) -> tuple[float, float, float]:
         child.close()
 
 
+@cache
+def _template() -> Order:
+    with tempfile.TemporaryDirectory() as folder:
+        model, data = FILES / "digits.keras", FILES / "digits.npz"
+        return make_order(model, Path(folder), SPEC, data=data)
+
+
 def _order(child: Child) -> str:
     """The example model and its data, copied into the child's folder."""
-    paths = []
-    for name in ("digits.keras", "digits.npz"):
-        path = child.folder / name
-        path.write_bytes((FILES / name).read_bytes())
-        child.receive(path)
-        paths.append(path)
-    with tempfile.TemporaryDirectory() as other:
-        order = make_order(paths[0], Path(other), SPEC, data=paths[1])
+    order = _template()
     places = {"out": str(child.out), "scratch": str(child.scratch)}
+    for key, source in (("model_path", order.model_path), ("dataset_path", order.dataset_path)):
+        path = child.folder / Path(str(source)).name
+        path.write_bytes(Path(str(source)).read_bytes())
+        child.receive(path)
+        places[key] = str(path)
     return order.model_copy(update=places).model_dump_json()
 
 
 def main() -> None:
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else PAIRS
+    _template()
     free, confined = [], []
     for pair in range(pairs):
         both = [(free, FREE, None), (confined, CONFINED, Users.of(Settings()))]
