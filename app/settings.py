@@ -62,6 +62,16 @@ class Settings(BaseSettings):
     """Largest file a job's process may write."""
     job_processes: int = Field(default=4096, ge=64)
     """Processes and threads that the user of a job's process may have."""
+    job_open_files: int = Field(default=1024, ge=64)
+    """Files that a job's process may have open."""
+    job_disk_bytes: int = Field(default=16384 * MIB, gt=0)
+    """Disk space that a job's folder may take up: its inputs, what it writes, and its log."""
+    job_uid_first: int = Field(default=60578, ge=1, lt=2**31)
+    """First of the user ids that jobs get, one each, where the worker is root."""
+    job_uid_count: int = Field(default=600, ge=1)
+    """How many user ids there are for jobs; nobody else may have them."""
+    allow_unconfined: bool = False
+    """Run jobs although uid, Landlock or seccomp cannot confine them; results say so."""
     plan_timeout_seconds: float = Field(default=60.0, gt=0)
     """How long a dry run or an analysis may take before the API answers that no worker was free."""
     reaper_interval_seconds: float = Field(default=1.0, gt=0)

@@ -8,8 +8,10 @@ from typing import Any
 from celery import signals
 
 from app.adapters.queue import TASK_NAMES, celery_app
+from app.domain.confinement import Confinement
 from app.logs import configure
 from app.settings import Settings
+from workers.probe import probe
 from workers.spare import DRAIN_PREFIX, sweep_folders
 from workers.tasks import Doorway
 
@@ -19,6 +21,7 @@ app = celery_app(settings.broker_url, "secateur.workers")
 # Set by the main process before its pool forks; the file appears when the worker shuts down.
 _drain_file = Path(tempfile.gettempdir()) / f"{DRAIN_PREFIX}{os.getpid()}"
 _doorway: Doorway | None = None
+_confinement = Confinement()
 
 
 @signals.setup_logging.connect
@@ -30,7 +33,7 @@ def _logging(**_: Any) -> None:
 def _start(**_: Any) -> None:
     global _doorway
     _doorway = Doorway(settings, _drain_file.exists)
-    _doorway.open()
+    _doorway.open(_confinement)
 
 
 @signals.worker_process_shutdown.connect
@@ -41,9 +44,12 @@ def _stop(**_: Any) -> None:
 
 @signals.worker_init.connect
 def _begin(**_: Any) -> None:
+    global _confinement
     # Process ids repeat in containers: a killed namesake's file would silence this worker.
     _drain_file.unlink(missing_ok=True)
     sweep_folders()
+    # In the main process: Celery kills a pool process that takes seconds to start.
+    _confinement = probe(settings)
 
 
 @signals.worker_shutting_down.connect

@@ -10,18 +10,25 @@ import time
 from typing import IO, Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
+from pydantic_core import from_json
 
 from app.domain.base import Strict
+from app.domain.confinement import Confinement
 from app.domain.job import Progress
 
 LINE_LIMIT_BYTES = 4 * 1024 * 1024
+TALK_LIMIT_BYTES = 64 * 1024 * 1024
+"""Of all lines of one attempt: they become events in the database. A job of six hours that tells
+its progress twice a second says some 15 MB."""
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 
 
 class Ready(Strict):
-    """Libraries are imported; an order can come."""
+    """Libraries are imported, the process is confined; an order can come."""
 
     type: Literal["ready"] = "ready"
+    confinement: Confinement = Confinement()
+    """Told before the process has touched anything that a user sent."""
 
 
 class Told(Strict):
@@ -51,15 +58,37 @@ class Done(Strict):
     files: tuple[FileName, ...] = ()
 
 
+class Problem(Strict):
+    """An error as `SecateurError.as_problem` tells it."""
+
+    type: str = Field(pattern=r"^/problems/[a-z-]+$")
+    title: str = ""
+    detail: str = ""
+    fault: Literal["client", "service"] = "service"
+    retryable: bool = False
+    field: str | None = None
+    errors: tuple[dict[str, str], ...] = ()
+
+
 class Refused(Strict):
     """The job cannot be carried out."""
 
     type: Literal["refused"] = "refused"
-    problem: dict[str, Any]
+    problem: Problem
 
 
 Message = Annotated[Ready | Told | Saved | Done | Refused, Field(discriminator="type")]
 MESSAGES: TypeAdapter[Message] = TypeAdapter(Message)
+
+
+def parse(line: bytes) -> Message:
+    """A line as a message. Raises `ValueError`, of which Pydantic's errors are a kind.
+
+    Numbers that JSON does not know are refused, and U+0000 is replaced: neither goes into every
+    database, nor out of the API again.
+    """
+    safe = line.replace(rb"\u0000", rb"\ufffd")
+    return MESSAGES.validate_python(from_json(safe, allow_inf_nan=False))
 
 
 def finite(value: Any) -> Any:

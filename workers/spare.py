@@ -1,6 +1,7 @@
 """The warm spare: a child process that has imported TensorFlow and waits for its one order."""
 
 import os
+import resource
 import selectors
 import shutil
 import signal
@@ -10,8 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from workers.confine import Limits, environment
+from workers.confinement import Confines, Limits, environment
 from workers.protocol import LINE_LIMIT_BYTES
+from workers.users import Lease, Users
 
 PROGRAM = (sys.executable, "-I", "-m", "workers.child")
 """Isolated: neither the environment nor the current folder adds modules."""
@@ -27,7 +29,19 @@ def sweep_folders() -> None:
         if left.name.startswith((FOLDER_PREFIX, DRAIN_PREFIX)):
             owner = left.name.split("-")[2]
             if owner.isdigit() and not _runs(int(owner)):
-                left.unlink() if left.is_file() else shutil.rmtree(left, ignore_errors=True)
+                left.unlink() if left.is_file() else discard(left)
+
+
+def discard(folder: Path) -> None:
+    """Delete a job's folder, whatever the job made of it."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except RecursionError:
+        pass  # Thousands of folders within each other.
+    if folder.exists():
+        # Neither follows symbolic links; folders may have lost their owner's rights.
+        subprocess.run(["chmod", "-R", "u+rwX", "--", folder], stderr=subprocess.DEVNULL)
+        subprocess.run(["rm", "-rf", "--", folder], stderr=subprocess.DEVNULL)
 
 
 def _runs(pid: int) -> bool:
@@ -41,18 +55,36 @@ def _runs(pid: int) -> bool:
 
 
 class Child:
-    """One child process and its folder; the parent's end of the pipes."""
+    """One child process and its folder; the parent's end of the pipes.
 
-    def __init__(self, limits: Limits, program: tuple[str, ...] = PROGRAM) -> None:
+    Args:
+        limits: resource limits.
+        program: what to run; it gets its `Confines` as one more argument.
+        users: who lends it a user of its own, where this process is root.
+    """
+
+    def __init__(
+        self, limits: Limits, program: tuple[str, ...] = PROGRAM, users: Users | None = None
+    ) -> None:
+        self.limits = limits
+        self.cpu_seconds = 0.0
+        """CPU time used, once `exit_status` is known."""
         self.folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
         self.out = self.folder / "out"
         self.scratch = self.folder / "scratch"
         self.log = self.folder / "log.txt"
         self.out.mkdir()
         self.scratch.mkdir()
+        self._lease = self._lend(users) if users else None
+        confines = Confines(
+            limits=limits,
+            folder=str(self.folder),
+            parent=os.getpid(),
+            user=self._lease.uid if self._lease else None,
+        )
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*program, limits.model_dump_json()],
+                [*program, confines.model_dump_json()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -61,6 +93,25 @@ class Child:
                 process_group=0,
             )
         self._lines = _Lines(_pipe(self._process.stdout))
+
+    def _lend(self, users: Users) -> Lease | None:
+        """A user for the process, who owns what it may write; None says itself in its `ready`."""
+        lease = users.lease()
+        if lease is None:
+            return None
+        try:
+            lease.hand_over(self.folder, (self.out, self.scratch))
+        except OSError:
+            # Root without the privilege, as in some containers.
+            lease.release()
+            return None
+        return lease
+
+    def receive(self, path: Path) -> None:
+        """Let the process read a file that was put into its folder."""
+        if self._lease is not None:
+            os.chown(path, -1, self._lease.uid)
+            path.chmod(0o640)
 
     @property
     def pid(self) -> int:
@@ -82,11 +133,14 @@ class Child:
 
     def exit_status(self) -> int:
         """Wait for the end: the exit status, or minus the signal's number."""
+        before = _waited_for()
         try:
             return self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self.kill()
             return self._process.wait()
+        finally:
+            self.cpu_seconds += _waited_for() - before
 
     def alive(self) -> bool:
         """Whether the process still runs."""
@@ -94,21 +148,36 @@ class Child:
 
     def kill(self) -> None:
         """End the whole process group at once."""
+        if self._process.returncode is not None:
+            return  # Waited for: the number may be another's by now.
         try:
             os.killpg(self.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
 
-    def close(self) -> None:
-        """End the process, forget its folder."""
+    def end(self) -> None:
+        """End the process and wait for it: its files are what they will be."""
         self.kill()
         self._process.wait()
+
+    def close(self) -> None:
+        """End the process, forget its folder."""
+        self.end()
         for pipe in (self._process.stdin, self._process.stdout):
             try:
                 _pipe(pipe).close()
             except BrokenPipeError:
                 pass
-        shutil.rmtree(self.folder, ignore_errors=True)
+        discard(self.folder)
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
+
+
+def _waited_for() -> float:
+    """CPU seconds of all children that were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
@@ -141,15 +210,16 @@ class _Lines:
 class Nursery:
     """Keeps one spare child ready."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, users: Users | None = None) -> None:
         self._limits = limits
+        self._users = users
         self._spare: Child | None = None
 
     def prepare(self) -> None:
         """Start a spare unless one waits."""
         if self._spare is None or not self._spare.alive():
             self.close()
-            self._spare = Child(self._limits)
+            self._spare = Child(self._limits, users=self._users)
 
     def take(self) -> Child:
         """The spare, or a fresh child; the caller closes it."""

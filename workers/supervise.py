@@ -1,43 +1,64 @@
 """The parent of a job's process: keeps the lease, relays what the child tells, ends it in time."""
 
 import os
-import signal
 import stat
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import structlog
-from pydantic import ValidationError
 
 from app.adapters.database import Database
 from app.adapters.store import FolderStore
+from app.domain.analysis import ModelAnalysis
+from app.domain.base import Record
+from app.domain.confinement import TITLES, Confinement
 from app.domain.errors import (
-    ChildCrashed,
     InternalError,
     JobError,
-    OutOfMemory,
     SecateurError,
     TimeLimitReached,
     Unavailable,
+    Unconfined,
 )
 from app.domain.job import (
     MEDIA_TYPES,
     ArtifactFile,
     Attempt,
     Checkpoint,
+    JobKind,
     Order,
     Progress,
     Status,
 )
+from app.domain.metrics import Metrics, Plan
 from app.services import lifecycle
 from app.services.lifecycle import LeaseLost
 from app.settings import Settings
-from workers.protocol import MESSAGES, Done, Ready, Refused, Saved, Told
+from workers import disk
+from workers.endings import from_exit_status
+from workers.protocol import (
+    TALK_LIMIT_BYTES,
+    Done,
+    Problem,
+    Ready,
+    Refused,
+    Saved,
+    Told,
+    parse,
+)
 from workers.spare import Child
 
 START_SECONDS = 120.0
 """For importing TensorFlow, on a slow disk."""
+DISK_SECONDS = 1.0
+RESULTS: dict[JobKind, type[Record]] = {
+    "prune": Metrics,
+    "plan": Plan,
+    "analysis": ModelAnalysis,
+}
+LOG_TAIL_BYTES = 4000
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +93,9 @@ class Supervisor:
         self._progress: Progress | None = None
         self._events: list[tuple[str, dict[str, Any]]] = []
         self._checkpoint: Checkpoint | None = attempt.checkpoint
-        self._renewed = self._told = time.monotonic()
+        self._confinement: Confinement | None = None
+        self._heard_bytes = 0
+        self._renewed = self._told = self._measured = time.monotonic()
         left = attempt.time_limit_seconds - attempt.seconds_used
         self._left = max(left, 0.0)
         # The job's own time starts when its process is ready to work on it.
@@ -83,7 +106,6 @@ class Supervisor:
         try:
             return self._end(Status.SUCCEEDED, done=self._carry_out())
         except Cancelled:
-            self.child.kill()
             return self._end(Status.CANCELLED)
         except Draining:
             self.child.kill()
@@ -97,12 +119,10 @@ class Supervisor:
         except _Refusal as refusal:
             return self._end(Status.FAILED, error=refusal.problem)
         except SecateurError as error:
-            self.child.kill()
             return self._end(Status.FAILED, error=error.as_problem())
 
     # --- carrying out ----------------------------------------------------------------------
     def _carry_out(self) -> Done:
-        self.child.order(self._order().model_dump_json())
         while True:
             try:
                 lines = self.child.read(min(0.2, self.settings.heartbeat_seconds))
@@ -110,26 +130,46 @@ class Supervisor:
                     if (done := self._hear(line)) is not None:
                         self._tell(force=True)
                         return done
-            except (ValidationError, ValueError) as error:
-                raise InternalError(f"The job's process wrote what it must not: {error}") from error
+            except ValueError as error:
+                raise InternalError(
+                    f"The job's process wrote what it must not: {str(error)[:1000]}"
+                ) from error
             self._tick()
             if lines is None:
                 raise self._crash()
+
+    def _ready(self, confinement: Confinement) -> None:
+        """The child is confined, or the job is refused; only then does it get any file."""
+        if self._confinement is not None:
+            return  # Said twice: the first word holds, for nothing had been sent before it.
+        missing = confinement.missing
+        if missing and not self.settings.allow_unconfined:
+            reasons = "; ".join(
+                f"{TITLES[name]}: {confinement.of(name).detail}" for name in missing
+            )
+            raise Unconfined(
+                f"This worker cannot confine jobs, so it runs none. Missing is {reasons}. Its "
+                "operator can run it where these work, or accept the risk with "
+                "SECATEUR_ALLOW_UNCONFINED=true, which results will say."
+            )
+        self._confinement = confinement.model_copy(update={"overridden": bool(missing)})
+        self._deadline = time.monotonic() + self._left
+        self.child.order(self._order().model_dump_json())
 
     def _order(self) -> Order:
         """Fetch what the job needs into the child's folder; every hash is checked."""
         attempt, folder = self.attempt, self.child.folder
         model = folder / f"model.{attempt.model.format}"
-        self.store.fetch(attempt.model_key, attempt.model_sha256, model)
+        self._hand_over(attempt.model_key, attempt.model_sha256, model)
         dataset = checkpoint = None
         # A dry run looks at data only where the choice depends on it.
         needed = attempt.kind == "prune" or attempt.spec.prune.needs_data
         if attempt.dataset_key and attempt.dataset_sha256 and needed:
             dataset = folder / "dataset"
-            self.store.fetch(attempt.dataset_key, attempt.dataset_sha256, dataset)
+            self._hand_over(attempt.dataset_key, attempt.dataset_sha256, dataset)
         if attempt.checkpoint is not None:
             checkpoint = folder / "checkpoint.zip"
-            self.store.fetch(attempt.checkpoint.key, attempt.checkpoint.sha256, checkpoint)
+            self._hand_over(attempt.checkpoint.key, attempt.checkpoint.sha256, checkpoint)
         return Order(
             job=attempt.job,
             kind=attempt.kind,
@@ -142,13 +182,23 @@ class Supervisor:
             checkpoint_path=str(checkpoint) if checkpoint else None,
             out=str(self.child.out),
             scratch=str(self.child.scratch),
+            confinement=self._confinement or Confinement(),
         )
 
+    def _hand_over(self, key: str, sha256: str, path: Path) -> None:
+        self.store.fetch(key, sha256, path)
+        self.child.receive(path)
+
     def _hear(self, line: bytes) -> Done | None:
-        message = MESSAGES.validate_json(line)
+        self._heard_bytes += len(line)
+        if self._heard_bytes > TALK_LIMIT_BYTES:
+            raise ValueError(f"more than {TALK_LIMIT_BYTES} bytes of messages")
+        message = parse(line)
+        if self._confinement is None and not isinstance(message, Ready):
+            raise ValueError(f"{message.type} before ready")
         match message:
-            case Ready():
-                self._deadline = time.monotonic() + self._left
+            case Ready(confinement=confinement):
+                self._ready(confinement)
             case Told(progress=progress, kind=kind, data=data):
                 self._progress = progress or self._progress
                 if kind is not None:
@@ -158,13 +208,28 @@ class Supervisor:
             case Refused(problem=problem):
                 raise _Refusal(problem)
             case Done():
-                return message
+                return self._checked(message)
         return None
+
+    def _checked(self, done: Done) -> Done:
+        """The result as its type, which everybody who asks for it will read it as; what confined
+        the job is told in the parent's words. Raises `ValueError`."""
+        told = done.result
+        if self.attempt.kind == "prune" and self._confinement is not None:
+            told = told | {"confinement": self._confinement.model_dump(mode="json")}
+        found = RESULTS[self.attempt.kind].model_validate(told)
+        return done.model_copy(update={"result": found.model_dump(mode="json", by_alias=True)})
 
     def _keep(self, saved: Saved) -> None:
         """Store a checkpoint, then make it the one to resume from, then forget the last."""
         source = self.child.scratch / saved.file
-        blob = self.store.put_file(f"{self._prefix}/checkpoint-{saved.epoch}.zip", source)
+        key = f"{self._prefix}/checkpoint-{saved.epoch}.zip"
+        try:
+            blob = self.store.put_file(key, source, self.settings.job_file_bytes)
+        except OSError as error:
+            raise InternalError(
+                f"The job's checkpoint {saved.file} cannot be read: {error.strerror}"
+            ) from error
         checkpoint = Checkpoint(
             key=blob.key, sha256=blob.sha256, bytes=blob.bytes, epoch=saved.epoch
         )
@@ -186,6 +251,9 @@ class Supervisor:
                 "time again"
                 + (" and goes on from the last checkpoint." if self._checkpoint else ".")
             )
+        if now - self._measured >= DISK_SECONDS:
+            disk.check(self.child.folder, self.settings.job_disk_bytes)
+            self._measured = time.monotonic()
         if now - self._renewed >= self.settings.heartbeat_seconds:
             self._renew(now)
         self._tell()
@@ -220,23 +288,13 @@ class Supervisor:
     # --- ending ----------------------------------------------------------------------------
     def _crash(self) -> JobError:
         status = self.child.exit_status()
-        tail = self._log_tail()
-        if status == -signal.SIGKILL or "MemoryError" in tail or "bad_alloc" in tail:
-            return OutOfMemory(
-                "The job's process was ended for want of memory. A job may use "
-                f"{self.settings.job_memory_bytes / 2**30:.3g} GiB of address space here; a "
-                "smaller batch_size, or a smaller model, may fit."
-            )
-        if status == -signal.SIGXCPU:
-            return TimeLimitReached("The job used up its CPU time.")
-        name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        return ChildCrashed(
-            f"The job's process ended with {name} and without a result. Its last words: "
-            f"{tail[-500:] or 'none'}"
-        )
+        limits, seconds = self.child.limits, self.child.cpu_seconds
+        return from_exit_status(status, self._log_tail(), limits, seconds)
 
     def _log_tail(self) -> str:
-        return self.child.log.read_bytes()[-4000:].decode("utf-8", "replace").strip()
+        with self.child.log.open("rb") as log:
+            log.seek(max(log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES, 0))
+            return log.read(LOG_TAIL_BYTES).decode("utf-8", "replace").strip()
 
     def _end(
         self,
@@ -244,6 +302,8 @@ class Supervisor:
         done: Done | None = None,
         error: dict[str, Any] | None = None,
     ) -> Status | None:
+        # From here on the files are what they are: nobody is left to exchange them.
+        self.child.end()
         try:
             files = self._publish(done)
             lifecycle.finish(
@@ -275,10 +335,14 @@ class Supervisor:
     def _artifact(self, name: str, source: Any) -> ArtifactFile:
         if name not in MEDIA_TYPES:
             raise _Untrusted(f"the job's process offered a file called {name!r}")
-        found = os.lstat(source)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > self.settings.job_file_bytes:
-            raise _Untrusted(f"the job's file {name} is no plain file within the limits")
-        blob = self.store.put_file(f"{self._prefix}/{name}", source)
+        limit = self.settings.job_file_bytes
+        try:
+            found = os.lstat(source)
+            if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
+                raise _Untrusted(f"the job's file {name} is no plain file of at most {limit} bytes")
+            blob = self.store.put_file(f"{self._prefix}/{name}", source, limit)
+        except OSError as error:
+            raise _Untrusted(f"the job's file {name} cannot be read: {error.strerror}") from error
         return ArtifactFile(
             name=name,
             key=blob.key,
@@ -295,12 +359,11 @@ class _Untrusted(Exception):
 class _Refusal(Exception):
     """The child said why the job cannot be carried out; passed on, cut to a bearable length."""
 
-    def __init__(self, problem: dict[str, Any]) -> None:
-        super().__init__(str(problem.get("detail", "")))
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        told = problem.model_dump(exclude_unset=True, exclude_none=True, exclude={"errors"})
         self.problem = InternalError("").as_problem() | {
-            key: value[:4000] if isinstance(value, str) else value
-            for key, value in problem.items()
-            if isinstance(value, str | bool)
+            key: value[:4000] if isinstance(value, str) else value for key, value in told.items()
         }
 
 

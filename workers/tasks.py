@@ -8,12 +8,15 @@ import structlog
 
 from app.adapters.database import Database
 from app.adapters.store import FolderStore
+from app.domain.confinement import Confinement
 from app.domain.errors import SecateurError
 from app.services import lifecycle
 from app.settings import Settings
-from workers.confine import Limits
+from workers.confinement import Limits
+from workers.presence import Presence
 from workers.spare import Nursery
 from workers.supervise import Supervisor
+from workers.users import Users
 
 log = structlog.get_logger(__name__)
 
@@ -26,15 +29,20 @@ class Doorway:
         self.draining = draining
         self.database = Database(settings.effective_database_url)
         self.store = FolderStore(settings.store_dir)
-        self.nursery = Nursery(Limits.of(settings))
+        self.nursery = Nursery(Limits.of(settings), Users.of(settings))
         self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self._presence = Presence(self.database, self.name)
 
-    def open(self) -> None:
-        """Start the first spare."""
+    def open(self, confinement: Confinement) -> None:
+        """Tell what jobs can be confined by, start the first spare."""
+        told = log.warning if confinement.missing else log.info
+        told("confinement", said=confinement.sentence)
+        self._presence.begin(confinement)
         self.nursery.prepare()
 
     def close(self) -> None:
         """End the spare, give connections back."""
+        self._presence.end()
         self.nursery.close()
         self.database.close()
 

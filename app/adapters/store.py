@@ -81,8 +81,8 @@ class FolderStore:
         """Begin a content-addressed write."""
         return FolderWriter(self.root, suffix)
 
-    def put_file(self, key: str, source: Path) -> Blob:
-        """Copy a file in under a key of the caller's."""
+    def put_file(self, key: str, source: Path, limit_bytes: int | None = None) -> Blob:
+        """Copy a file in under a key of the caller's, and no more than the limit of it."""
         writer = self.writer()
         try:
             # A job's process wrote this file: never follow a link out of its folder, and never
@@ -93,6 +93,10 @@ class FolderStore:
                     raise InternalError(f"{source.name} is no regular file.")
                 while data := file.read(CHUNK):
                     writer.write(data)
+                    if limit_bytes is not None and writer.bytes_written > limit_bytes:
+                        raise InternalError(
+                            f"{source.name} is larger than the {limit_bytes} bytes it may have."
+                        )
             self._path(key)
             return writer.commit(key)
         finally:

@@ -6,8 +6,10 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from app.api.context import Ctx
+from app.api.problems import responses
 from app.domain import criteria, recovery, spec
 from app.domain.base import Record
+from app.services.workers import WorkerConfinement, living
 
 router = APIRouter(prefix="/v1", tags=["service"])
 
@@ -63,6 +65,8 @@ class Capabilities(Record):
     model_formats: list[str]
     dataset_formats: list[str]
     limits: dict[str, float]
+    confinement: list[WorkerConfinement]
+    """What each worker heard of within a minute confines jobs by."""
 
 
 def _variants(union: Any) -> list[Capability]:
@@ -86,7 +90,7 @@ def _named(choices: dict[str, str]) -> list[Capability]:
     return [Capability(kind=kind, description=said) for kind, said in choices.items()]
 
 
-@router.get("/capabilities", summary="What this service can do")
+@router.get("/capabilities", summary="What this service can do", responses=responses(503))
 def capabilities(ctx: Ctx) -> Capabilities:
     """Granularities, criteria, targets, schedules, exports and limits, each described."""
     return Capabilities(
@@ -116,9 +120,11 @@ def capabilities(ctx: Ctx) -> Capabilities:
             "upload_bytes": ctx.settings.upload_limit_bytes,
             "job_seconds": ctx.settings.job_time_limit_seconds,
             "job_memory_bytes": ctx.settings.job_memory_bytes,
+            "job_disk_bytes": ctx.settings.job_disk_bytes,
             "attempts": ctx.settings.max_attempts,
             "stored_bytes": ctx.settings.quota_stored_bytes,
             "queued_jobs": ctx.settings.quota_queued_jobs,
             "running_jobs": ctx.settings.quota_running_jobs,
         },
+        confinement=living(ctx.database),
     )

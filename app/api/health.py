@@ -10,6 +10,7 @@ from app.api.problems import responses, status_of
 from app.api.telemetry import refresh_gauges
 from app.domain.base import Record
 from app.domain.errors import NotFound, Unavailable, error_classes
+from app.services.workers import WorkerConfinement, living
 
 router = APIRouter(tags=["service"])
 
@@ -26,6 +27,10 @@ class Readiness(Record):
     ready: bool
     database: str
     broker: str
+    confinement: str
+    """`ok` where all workers confine jobs fully, else which does not, and why."""
+    workers: list[WorkerConfinement] = []
+    """Those heard of within a minute. None is no fault: jobs wait for one."""
 
 
 @router.get("/healthz", summary="Is the process alive?")
@@ -40,18 +45,35 @@ def healthz() -> Health:
     responses={503: {"model": Readiness, "description": "A part does not answer."}},
 )
 def readyz(ctx: Ctx) -> Response:
-    """Asks the database and the broker."""
+    """Asks the database and the broker, and looks whether workers can confine jobs."""
     said = {}
+    found: list[WorkerConfinement] = []
     for name, ping in (("database", ctx.database.ping), ("broker", ctx.queue.ping)):
         try:
             ping()
             said[name] = "ok"
         except Unavailable as error:
             said[name] = error.detail
+    try:
+        found = living(ctx.database)
+    except Unavailable:
+        pass  # Said already.
     ready = all(word == "ok" for word in said.values())
-    return JSONResponse(
-        Readiness(ready=ready, **said).model_dump(), status_code=200 if ready else 503
-    )
+    # Workers that refuse every job are as good as a broker that does not answer.
+    ready = ready and (not found or any(one.runs_jobs for one in found))
+    answer = Readiness(ready=ready, **said, confinement=_confinement(found), workers=found)
+    return JSONResponse(answer.model_dump(), status_code=200 if ready else 503)
+
+
+def _confinement(found: list[WorkerConfinement]) -> str:
+    if not found:
+        return "unknown: no worker has reported within a minute"
+    lacking = [
+        f"{one.worker} {'runs' if one.runs_jobs else 'refuses'} jobs, {one.confinement.sentence}"
+        for one in found
+        if one.confinement.missing or not one.confinement.network.active
+    ]
+    return "; ".join(lacking) or "ok"
 
 
 @router.get(

@@ -34,6 +34,8 @@ STATUS: dict[type[SecateurError], int] = {
     errors.EngineRefusal: 422,
     errors.OutOfMemory: 422,
     errors.TimeLimitReached: 422,
+    errors.ResourceLimitReached: 422,
+    errors.ForbiddenOperation: 422,
     errors.JobError: 500,
 }
 """The nearest ancestor in this table gives the status."""

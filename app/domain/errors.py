@@ -27,6 +27,9 @@ SecateurError
     ├── EngineRefusal
     ├── OutOfMemory
     ├── TimeLimitReached
+    ├── ResourceLimitReached
+    ├── ForbiddenOperation
+    ├── Unconfined
     ├── ChildCrashed
     ├── AttemptsExhausted
     └── InternalError
@@ -282,6 +285,30 @@ class TimeLimitReached(JobError):
     slug = "time-limit"
     title = "The job reached its time limit"
     fault = "client"
+    retryable = True
+
+
+class ResourceLimitReached(JobError):
+    """The job wanted more disk, larger files, or more threads or open files than a job may have."""
+
+    slug = "resource-limit"
+    title = "The job reached a limit of what a job may use"
+    fault = "client"
+
+
+class ForbiddenOperation(JobError):
+    """The job's process tried what jobs may not: network, programs, processes, other files."""
+
+    slug = "forbidden-operation"
+    title = "The job tried what jobs may not do"
+    fault = "client"
+
+
+class Unconfined(JobError):
+    """The worker cannot confine jobs, so it runs none."""
+
+    slug = "unconfined"
+    title = "The worker cannot confine jobs"
     retryable = True
 
 

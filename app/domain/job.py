@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.domain.base import Record
+from app.domain.confinement import Confinement
 from app.domain.dataset import DatasetInfo
 from app.domain.model import ModelInfo
 from app.domain.spec import PruningSpec
@@ -75,6 +76,8 @@ class Order(Record):
     checkpoint_path: str | None = None
     out: str
     scratch: str
+    confinement: Confinement = Confinement()
+    """What the child has told of itself, and what its parent made of that."""
 
 
 class Attempt(Record):

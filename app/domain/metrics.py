@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from app.domain.base import Record
+from app.domain.confinement import Confinement
 
 
 class MetricValue(Record):
@@ -217,6 +218,8 @@ class Metrics(Record):
     seed: int
     versions: dict[str, str]
     device: str
+    confinement: Confinement = Confinement()
+    """What held the job's process while it worked on the upload."""
 
 
 class PlannedLayer(Record):

@@ -44,8 +44,11 @@ class Store(Protocol):
     def writer(self, suffix: str = "") -> BlobWriter:
         """Begin a content-addressed write."""
 
-    def put_file(self, key: str, source: Path) -> Blob:
-        """Copy a file in under a key of the caller's; an existing one is replaced."""
+    def put_file(self, key: str, source: Path, limit_bytes: int | None = None) -> Blob:
+        """Copy a file in under a key of the caller's; an existing one is replaced.
+
+        Raises `InternalError` where it is no regular file or larger than the limit.
+        """
 
     def fetch(self, key: str, sha256: str, destination: Path) -> None:
         """Copy out; raises `InternalError` when the content is not what its hash says."""

@@ -74,6 +74,11 @@ def test_half_the_channels_are_gone_and_the_figures_are_true(
     assert json.loads(service.download(job["id"], "metrics.json", tmp_path).read_text()) == metrics
     report = service.download(job["id"], "report.html", tmp_path).read_text()
     assert "Verdict" in report
+    confined = metrics["confinement"]
+    assert [confined[name]["active"] for name in ("user", "landlock", "seccomp")] == [True] * 3
+    assert "process was confined by" in report
+    workers = service.http.get("/readyz").json()["workers"]
+    assert [one["runs_jobs"] for one in workers] == [True, True]
     assert "8 → 4 units</text>" in report
 
 

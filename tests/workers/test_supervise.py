@@ -25,7 +25,8 @@ from app.services.examples import Examples
 from app.services.jobs import Jobs
 from app.services.uploads import Uploads
 from app.settings import Settings
-from workers.confine import Limits, environment
+from tests.workers.results import RESULTS
+from workers.confinement import Limits, environment
 from workers.protocol import LINE_LIMIT_BYTES
 from workers.spare import Child
 from workers.supervise import Supervisor
@@ -75,10 +76,13 @@ class World:
             """
             import json, os, sys, time
             def tell(**message): print(json.dumps(message), flush=True)
-            tell(type="ready")
+            active = {"active": True, "detail": "said so"}
+            tell(type="ready", confinement=dict.fromkeys(["user", "landlock", "seccomp"], active))
             order = json.loads(sys.stdin.readline())
             """
-        ) + textwrap.dedent(program)
+        )
+        code += f"RESULT = {RESULTS!r}[order['kind']]\n"
+        code += textwrap.dedent(program)
         child = Child(Limits.of(self.settings), (sys.executable, "-c", code))
         self.folder = child.folder
         try:
@@ -106,7 +110,7 @@ def test_a_result_is_published_with_its_files(world: World) -> None:
              progress={"phase": "loading", "share": 0.5})
         open(os.path.join(order["out"], "model.keras"), "wb").write(b"smaller")
         print("a word for the log", file=sys.stderr)
-        tell(type="done", result=None or {}, files=["model.keras"])
+        tell(type="done", result=RESULT, files=["model.keras"])
         """,
     )
     assert ended is Status.SUCCEEDED
@@ -126,7 +130,7 @@ def test_an_analysis_publishes_its_page_and_no_log(world: World) -> None:
         """
         assert order["kind"] == "analysis"
         open(os.path.join(order["out"], "analysis.html"), "w").write("a page")
-        tell(type="done", result={"engine": "1"}, files=["analysis.html"])
+        tell(type="done", result=RESULT, files=["analysis.html"])
         """,
     )
     assert ended is Status.SUCCEEDED
@@ -146,15 +150,20 @@ def test_an_analysis_publishes_its_page_and_no_log(world: World) -> None:
         ("raise MemoryError", "out-of-memory", "memory"),
         ("print('no json', flush=True); time.sleep(60)", "internal", "must not"),
         ("tell(type='told', kind='nonsense'); time.sleep(60)", "internal", "must not"),
-        ("tell(type='done', result={}, files=['../../x'])", "internal", "must not"),
-        ("tell(type='done', result={}, files=['evil.sh'])", "internal", "evil.sh"),
+        ("tell(type='done', result=RESULT, files=['../../x'])", "internal", "must not"),
+        ("tell(type='done', result=RESULT, files=['evil.sh'])", "internal", "evil.sh"),
         (
             "os.symlink('/etc/passwd', os.path.join(order['out'], 'model.keras'));"
-            "tell(type='done', result={}, files=['model.keras'])",
+            "tell(type='done', result=RESULT, files=['model.keras'])",
             "internal",
             "no plain file",
         ),
         (f"sys.stdout.write('x' * {2 * LINE_LIMIT_BYTES})", "internal", "longer"),
+        ("tell(type='done', result={'before': 1})", "internal", "must not"),
+        ("tell(type='done', result=RESULT | {'seed': float('nan')})", "internal", "must not"),
+        ("tell(type='told', kind='note', data={'loss': float('inf')})", "internal", "must not"),
+        ("tell(type='refused', problem={'type': '/problems/x', 'detail': True})", "internal", "t"),
+        ("print('[' * 100000, flush=True); time.sleep(60)", "internal", "must not"),
         (
             "tell(type='refused', problem={'type': '/problems/not-found', 'detail': 'no'})",
             "not-found",
@@ -170,6 +179,22 @@ def test_a_bad_end_is_a_clear_error(world: World, program: str, kind: str, words
     assert job.error.type == f"/problems/{kind}"
     assert words in job.error.detail
     assert {file.name for file in world.jobs.artifacts(attempt.job)} <= {"log.txt"}
+
+
+def test_nothing_is_heard_before_the_child_is_confined(world: World) -> None:
+    attempt = world.claim()
+    child = Child(
+        Limits.of(world.settings),
+        (sys.executable, "-c", 'print(\'{"type": "told"}\', flush=True); input()'),
+    )
+    try:
+        supervisor = Supervisor(
+            world.database, world.store, world.settings, attempt, child, lambda: False
+        )
+        assert supervisor.run() is Status.FAILED
+    finally:
+        child.close()
+    assert "told before ready" in world.jobs.get(attempt.job).error.detail
 
 
 def test_the_wall_clock_ends_an_endless_job(world: World) -> None:
@@ -209,7 +234,7 @@ def test_who_lost_the_lease_stops_and_publishes_nothing(world: World) -> None:
             attempt,
             """
             time.sleep(1)
-            tell(type="done", result={}, files=[])
+            tell(type="done", result=RESULT, files=[])
             """,
         )
         is None
@@ -238,7 +263,7 @@ def test_a_checkpoint_is_stored_and_found_by_the_next_attempt(world: World) -> N
         again,
         """
         assert open(order["checkpoint_path"], "rb").read() == b"epoch 2"
-        tell(type="done", result={}, files=[])
+        tell(type="done", result=RESULT, files=[])
         """,
     )
     assert ended is Status.SUCCEEDED
@@ -255,11 +280,11 @@ def test_the_child_inherits_nothing(world: World, monkeypatch: pytest.MonkeyPatc
             attempt,
             """
             assert "secret" not in str(os.environ), os.environ
-            assert os.environ["HOME"] == os.environ["TMPDIR"] == os.getcwd()
+            assert os.environ["HOME"] == os.environ["TMPDIR"] == order["scratch"]
             descriptors = {os.readlink(f"/proc/self/fd/{n}") for n in range(3, 30)
                            if os.path.exists(f"/proc/self/fd/{n}")}
             assert not descriptors, descriptors
-            tell(type="done", result={}, files=[])
+            tell(type="done", result=RESULT, files=[])
             """,
         )
     assert ended is Status.SUCCEEDED, world.jobs.get(attempt.job).error
@@ -276,7 +301,7 @@ def test_limits_hold(tmp_path: Path) -> None:
     program = textwrap.dedent(
         """
         import resource, sys
-        from workers.confine import Limits, limit_resources
+        from workers.confinement.limits import Limits, limit_resources
         limit_resources(Limits(memory_bytes=2**30, file_bytes=1000, processes=5000, cpu_seconds=9))
         try:
             bytearray(2**31)
@@ -313,7 +338,7 @@ def test_a_child_dies_with_its_parent() -> None:
         """
         import subprocess, sys
         child = subprocess.Popen([sys.executable, "-c",
-            "from workers.confine import die_with_parent; die_with_parent();"
+            "from workers.confinement.process import die_with_parent; die_with_parent();"
             "print('armed', flush=True); import time; time.sleep(60)"], stdout=subprocess.PIPE)
         child.stdout.readline()
         print(child.pid, flush=True)
@@ -364,6 +389,6 @@ def test_a_dry_run_is_handed_the_data_only_where_it_looks_at_it(
     program = f"""
         assert (order["dataset_path"] is not None) is {there}
         assert not {there} or os.path.getsize(order["dataset_path"]) > 1000
-        tell(type="done", result={{}}, files=[])
+        tell(type="done", result=RESULT, files=[])
         """
     assert world.supervise(attempt, program) is Status.SUCCEEDED

@@ -10,6 +10,7 @@ from app.adapters.database.tables import (
     KeyRow,
     ModelRow,
     SweepRow,
+    WorkerRow,
 )
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "KeyRow",
     "ModelRow",
     "SweepRow",
+    "WorkerRow",
     "migrate",
 ]

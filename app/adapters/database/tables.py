@@ -108,6 +108,16 @@ class SweepRow(_Owned, Base):
     spec: Mapped[dict[str, Any]]
 
 
+class WorkerRow(Base):
+    """A process that runs jobs; `seen_at` is renewed while it lives."""
+
+    __tablename__ = "workers"
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    seen_at: Mapped[float]
+    confinement: Mapped[dict[str, Any]]
+    """An `app.domain.confinement.Confinement`: what it can confine jobs by."""
+
+
 class EventRow(Base):
     """What happened to a job; `id` counts from 1 within the job, without gaps."""
 

@@ -4,12 +4,15 @@ import asyncio
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.domain.confinement import Confinement, Mechanism
+from app.services import workers
 from app.settings import Settings
 from tests.app.api.conftest import SPEC, Api, check_problem, serve
 from tests.servers import free_port
@@ -29,7 +32,9 @@ def samples(api: Api) -> dict[str, dict[tuple[str, ...], float]]:
 # --- health ------------------------------------------------------------------------------------
 def test_a_healthy_service(any_api: Api) -> None:
     assert any_api.get("/healthz").json() == {"status": "ok"}
-    assert any_api.get("/readyz").json() == {"ready": True, "database": "ok", "broker": "ok"}
+    ready = any_api.get("/readyz").json()
+    assert ready.pop("confinement").startswith("unknown")
+    assert ready == {"ready": True, "database": "ok", "broker": "ok", "workers": []}
 
 
 def test_without_a_broker_jobs_are_accepted_and_the_service_is_not_ready(tmp_path: Path) -> None:
@@ -152,3 +157,56 @@ def test_the_api_loads_neither_keras_nor_tensorflow_nor_workers() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# --- workers -----------------------------------------------------------------------------------
+def confinement(**missing: str) -> Confinement:
+    names = ("user", "landlock", "seccomp", "network")
+    return Confinement(
+        **{
+            name: Mechanism(active=name not in missing, detail=missing.get(name, "tried"))
+            for name in names
+        }
+    )
+
+
+@pytest.fixture
+def worker(api: Api) -> Iterator[Callable[[str, Confinement], None]]:
+    """Reports a worker; all are forgotten afterwards, since the service is the module's."""
+    reported = []
+
+    def report(name: str, told: Confinement) -> None:
+        workers.report(api.context.database, name, told)
+        reported.append(name)
+
+    yield report
+    for name in reported:
+        workers.forget(api.context.database, name)
+
+
+def test_readiness_and_capabilities_say_what_confines_jobs(
+    api: Api, worker: Callable[[str, Confinement], None]
+) -> None:
+    worker("host:1", confinement())
+    assert api.get("/readyz").json()["confinement"] == "ok"
+    worker("host:2", confinement(network="not allowed"))
+    ready = api.get("/readyz").json()
+    assert ready["ready"] is True
+    assert "host:2 runs jobs" in ready["confinement"]
+    assert "without a network namespace of its own (not allowed)" in ready["confinement"]
+    told = api.get("/v1/capabilities").json()["confinement"]
+    assert [one["worker"] for one in told] == ["host:1", "host:2"]
+    assert told[1]["confinement"]["network"] == {"active": False, "detail": "not allowed"}
+
+
+def test_the_service_is_not_ready_where_every_worker_refuses_jobs(
+    api: Api, worker: Callable[[str, Confinement], None]
+) -> None:
+    refusing = confinement(seccomp="no such call")
+    worker("host:1", refusing)
+    answer = api.get("/readyz")
+    assert answer.status_code == 503
+    assert "host:1 refuses jobs" in answer.json()["confinement"]
+    allowed = refusing.model_copy(update={"overridden": True})
+    worker("host:2", allowed)
+    assert api.get("/readyz").status_code == 200
