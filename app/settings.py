@@ -28,6 +28,10 @@ class Settings(BaseSettings):
     """Largest model or data set that is accepted."""
     body_limit_bytes: int = Field(default=MIB, gt=0)
     """Largest JSON request body."""
+    intake_processes: int = Field(default=4, ge=1)
+    """Uploads that are read at once, each by a process of its own; more wait for their turn."""
+    intake_memory_bytes: int = Field(default=1024 * MIB, ge=512 * MIB)
+    """Memory of a process that reads an upload."""
     lease_seconds: float = Field(default=20.0, gt=0)
     """A worker that does not report for this long has lost its job."""
     heartbeat_seconds: float = Field(default=0.7, gt=0)

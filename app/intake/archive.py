@@ -5,7 +5,6 @@ anything is believed, and nothing is extracted but compressed weights, into a te
 """
 
 import io
-import shutil
 import tempfile
 import zipfile
 from collections import Counter
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from app.domain.errors import InvalidModel
+from app.intake.magic import SAVE_ADVICE
 
 CONFIG = "config.json"
 METADATA = "metadata.json"
@@ -30,7 +30,6 @@ RATIO_LIMIT = 100
 
 _CHUNK_BYTES = 2**20
 _LOCAL_HEADER_BYTES = 30
-SAVE_ADVICE = 'Save the whole model with model.save("model.keras") and upload that file.'
 
 
 class KerasArchive:
@@ -63,13 +62,9 @@ class KerasArchive:
         names = self._zip.namelist()
         return tuple(n for n in names if n.startswith("assets/") and not n.endswith("/"))
 
-    def copy_member(self, name: str, target: zipfile.ZipFile) -> None:
-        """Copy one member into another archive, streamed."""
-        with (
-            self._zip.open(name) as source,
-            target.open(name, "w", force_zip64=True) as sink,
-        ):
-            shutil.copyfileobj(source, sink, _CHUNK_BYTES)
+    def member(self, name: str) -> IO[bytes]:
+        """One member as a stream."""
+        return self._zip.open(name)
 
     @contextmanager
     def weights(self, scratch: Path) -> Iterator[IO[bytes]]:

@@ -11,7 +11,6 @@ import numpy as np
 
 from app.domain.errors import InvalidModel
 
-MAGIC = b"\x89HDF\r\n\x1a\n"
 OBJECT_LIMIT = 200_000
 DEPTH_LIMIT = 100
 ATTRIBUTE_LIMIT_BYTES = 64 * 2**20

@@ -9,7 +9,7 @@ from typing import Any
 from app.domain.errors import InvalidModel
 from app.domain.model import LayerInfo, Mend, ModelFormat, ModelInfo, TensorInfo
 from app.intake import archive, hdf5, hub
-from app.intake.archive import SAVE_ADVICE, KerasArchive
+from app.intake.archive import KerasArchive
 from app.intake.compile_config import read_training
 from app.intake.config import (
     Config,
@@ -25,6 +25,7 @@ from app.intake.dtypes import output_dtype
 from app.intake.expected import check_shapes
 from app.intake.findings import Findings
 from app.intake.legacy import check_backend, convert, is_legacy
+from app.intake.magic import SAVE_ADVICE, ZIP_MAGIC, check_model_magic
 from app.intake.paths import inner_layers
 from app.intake.refusals import check_layers, check_model_class
 from app.intake.shapes import layer_inputs, output_shapes
@@ -36,7 +37,6 @@ from app.intake.variables import (
     legacy_variables,
 )
 
-ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 SETTINGS = [
     "units",
     "filters",
@@ -95,8 +95,7 @@ def inspect_model(path: Path, filename: str, scratch: Path | None = None) -> Mod
     Raises:
         InvalidModel: the file is no Keras model that can be pruned; says why and what to do.
     """
-    with path.open("rb") as file:
-        magic = file.read(8)
+    magic = check_model_magic(path, filename)
     try:
         with _reading(path, magic, filename, scratch or path.parent) as reading:
             return _describe(reading)
@@ -117,14 +116,9 @@ def _reading(path: Path, magic: bytes, filename: str, scratch: Path) -> Iterator
             opened = KerasArchive(file)
             with opened.weights(scratch) as weights, hdf5.opened(weights) as stored:
                 yield _read_archive(opened, stored)
-    elif magic == hdf5.MAGIC:
+    else:
         with hdf5.opened(path) as stored:
             yield _read_hdf5(stored, filename)
-    else:
-        raise InvalidModel(
-            f"{filename} is neither a .keras archive nor an HDF5 file (it begins with "
-            f"{magic!r}). {SAVE_ADVICE}"
-        )
 
 
 def _read_archive(opened: KerasArchive, stored: Any) -> _Reading:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import func, select
@@ -13,9 +14,9 @@ from app.domain.dataset import DatasetOptions
 from app.domain.errors import InUse, InvalidUpload, NotFound
 from app.domain.ids import new_id
 from app.domain.job import ENDED
-from app.domain.ports import BlobWriter
-from app.intake.datasets import inspect_dataset
-from app.intake.models import inspect_model
+from app.domain.model import ModelInfo
+from app.domain.ports import Blob, BlobWriter
+from app.intake.process import Readers
 from app.services.idempotency import Answer, fingerprint, once
 from app.services.resources import (
     DatasetResource,
@@ -30,16 +31,23 @@ Row = TypeVar("Row", ModelRow, DatasetRow)
 class Uploads:
     """Use cases around what users upload."""
 
-    def __init__(self, database: Database, store: FolderStore) -> None:
+    def __init__(
+        self, database: Database, store: FolderStore, readers: Readers | None = None
+    ) -> None:
         self.database = database
         self.store = store
+        self.readers = readers or Readers()
 
     # --- create ----------------------------------------------------------------------------
     def add_model(self, writer: BlobWriter, filename: str, key: str | None) -> Answer:
-        """Take a finished upload as a model. Raises `InvalidModel`; then nothing is kept."""
-        info = inspect_model(writer.path, filename)
+        """Take a finished upload as a model. Raises `InvalidModel`; then nothing is kept.
+
+        What is kept is the canonical copy; size and hash that are shown are the upload's.
+        """
+        info, blob = self.read_model(writer.path, filename)
         return self._add(
             writer,
+            lambda: blob,
             filename,
             info.model_dump(mode="json", by_alias=True),
             ModelRow,
@@ -58,9 +66,10 @@ class Uploads:
         key: str | None,
     ) -> Answer:
         """Take a finished upload as a data set. Raises `InvalidDataset`; then nothing is kept."""
-        info = inspect_dataset(writer.path, filename, options)
+        info = self.readers.dataset(writer.path, filename, options)
         return self._add(
             writer,
+            writer.commit,
             filename,
             info.model_dump(mode="json", by_alias=True),
             DatasetRow,
@@ -71,9 +80,18 @@ class Uploads:
             lambda row: dataset_resource(row).model_dump(mode="json", by_alias=True),
         )
 
+    def read_model(self, path: Path, filename: str) -> tuple[ModelInfo, Blob]:
+        """What a model file holds, and its stored canonical copy. Raises `InvalidModel`."""
+        with self.store.scratch() as folder:
+            canonical = folder / "canonical"
+            info = self.readers.model(path, filename, canonical)
+            _check_storable(info.model_dump(mode="json", by_alias=True))
+            return info, self.store.put_file(None, canonical)
+
     def _add(
         self,
         writer: BlobWriter,
+        keep: Callable[[], Blob],
         filename: str,
         info: dict[str, Any],
         kind: type[Row],
@@ -84,7 +102,8 @@ class Uploads:
         show: Callable[[Row], dict[str, Any]],
     ) -> Answer:
         _check_storable(info)
-        blob = writer.commit()
+        sha256, size = writer.sha256, writer.bytes_written
+        blob = keep()
 
         def create(session: Session) -> Answer:
             row = kind(
@@ -92,8 +111,8 @@ class Uploads:
                 created_at=session.scalar(select(func.clock())),
                 filename=filename[:255],
                 key=blob.key,
-                bytes=blob.bytes,
-                sha256=blob.sha256,
+                bytes=size,
+                sha256=sha256,
                 info=info,
             )
             session.add(row)
