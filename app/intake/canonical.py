@@ -19,14 +19,12 @@ import numpy as np
 from app.domain.model import ModelInfo
 from app.intake import archive, hdf5
 from app.intake.archive import KerasArchive
-from app.intake.config import Config, parse_json
+from app.intake.config import Config, parse_json, without_building
 from app.intake.legacy import mend_file
 from app.intake.legacy.mend import TARGET_VERSION
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can name: copies do not tell when they were made."""
-_DROPPED = frozenset({"build_config", "compile_config"})
-"""What Keras would build or compile before the graph says so; all layers are built by calls."""
 _NAME_LISTS = re.compile(r"(layer_names|weight_names)\d*")
 _OPTIMIZER = frozenset({"optimizer", "optimizer_weights"})
 
@@ -53,20 +51,10 @@ def write_canonical(source: Path, destination: Path, info: ModelInfo) -> None:
             _write_archive(source, destination, Path(folder))
 
 
-def canonical_config(value: Any) -> Any:
-    """A config without what is dropped, at any depth."""
-    if isinstance(value, dict):
-        drops = _DROPPED if "class_name" in value else frozenset()
-        return {key: canonical_config(item) for key, item in value.items() if key not in drops}
-    if isinstance(value, list):
-        return [canonical_config(item) for item in value]
-    return value
-
-
 def _write_archive(source: Path, destination: Path, folder: Path) -> None:
     with source.open("rb") as file:
         opened = KerasArchive(file)
-        config = canonical_config(parse_json(opened.config(), archive.CONFIG))
+        config = without_building(parse_json(opened.config(), archive.CONFIG))
         version = parse_json(opened.metadata(), archive.METADATA).get("keras_version")
         weights = folder / archive.WEIGHTS
         with (
@@ -105,7 +93,7 @@ def _add(target: zipfile.ZipFile, name: str, content: bytes | IO[bytes]) -> None
 def _write_hdf5(source: Path, destination: Path) -> None:
     with hdf5.opened(source) as old, h5py.File(destination, "w") as new:
         text = hdf5.text_attribute(old, "model_config") or ""
-        config = canonical_config(parse_json(text, "model_config"))
+        config = without_building(parse_json(text, "model_config"))
         weights = new.create_group("model_weights")
         _copy_group(old.get("model_weights", old), weights)
         version = _version(hdf5.text_attribute(old, "keras_version"))
