@@ -48,6 +48,11 @@ _CORE = _names(
     "Cast ConvertToTensor SaturateCast Scatter ScatterUpdate Slice SliceUpdate StopGradient",
     "Unstack",
 )
+_IMAGE = _names(
+    "AffineTransform CropImages ElasticTransform ExtractPatches GaussianBlur HSVToRGB",
+    "MapCoordinates PadImages PerspectiveTransform RGBToGrayscale RGBToHSV Resize SSIM",
+    "ScaleAndTranslate SobelEdges",
+)
 _LINALG = _names(
     "Cholesky CholeskyInverse Det Eig Eigh Inv Lstsq LuFactor MatrixRank Norm Pinv Qr SVD Solve",
     "SolveTriangular",

@@ -5,51 +5,32 @@ from typing import Any
 
 from app.domain.model import TrainingInfo
 
-_COMMON = (
-    "binary_crossentropy categorical_crossentropy sparse_categorical_crossentropy poisson hinge "
-    "squared_hinge categorical_hinge kl_divergence kullback_leibler_divergence kld cosine_similarity "
-    "mean_absolute_error mae mean_absolute_percentage_error mape mean_squared_error mse "
-    "mean_squared_logarithmic_error msle binary_focal_crossentropy categorical_focal_crossentropy "
+
+def _names(*lines: str) -> frozenset[str]:
+    return frozenset(name for line in lines for name in line.split())
+
+
+_COMMON = _names(
+    "binary_crossentropy categorical_crossentropy sparse_categorical_crossentropy poisson hinge",
+    "squared_hinge categorical_hinge kl_divergence kullback_leibler_divergence kld mae mape mse",
+    "msle cosine_similarity mean_absolute_error mean_absolute_percentage_error",
+    "mean_squared_error mean_squared_logarithmic_error binary_focal_crossentropy",
+    "categorical_focal_crossentropy logcosh",
 )
-LOSSES = frozenset(
-    (
-        _COMMON + "log_cosh logcosh huber huber_loss tversky dice circle ctc bce "
-        "categorical_generalized_cross_entropy"
-    ).split()
+LOSSES = _COMMON | _names(
+    "log_cosh huber huber_loss tversky dice circle ctc bce categorical_generalized_cross_entropy"
 )
-METRICS = frozenset(
-    (
-        _COMMON + "accuracy acc binary_accuracy categorical_accuracy sparse_categorical_accuracy "
-        "top_k_categorical_accuracy sparse_top_k_categorical_accuracy auc precision recall "
-        "f1_score fbeta_score r2_score root_mean_squared_error io_u binary_io_u mean_io_u "
-        "one_hot_io_u one_hot_mean_io_u log_cosh_error logcosh mean sum true_positives "
-        "true_negatives false_positives false_negatives precision_at_recall recall_at_precision "
-        "sensitivity_at_specificity specificity_at_sensitivity concordance_correlation "
-        "pearson_correlation"
-    ).split()
+METRICS = _COMMON | _names(
+    "accuracy acc binary_accuracy categorical_accuracy sparse_categorical_accuracy auc precision",
+    "recall top_k_categorical_accuracy sparse_top_k_categorical_accuracy f1_score fbeta_score",
+    "r2_score root_mean_squared_error log_cosh_error mean sum true_positives true_negatives",
+    "false_positives false_negatives precision_at_recall recall_at_precision io_u binary_io_u",
+    "mean_io_u one_hot_io_u one_hot_mean_io_u sensitivity_at_specificity",
+    "specificity_at_sensitivity concordance_correlation pearson_correlation",
 )
-OPTIMIZERS = frozenset(
-    [
-        "sgd",
-        "adam",
-        "adam_w",
-        "adamw",
-        "adamax",
-        "adadelta",
-        "adafactor",
-        "adagrad",
-        "ftrl",
-        "lamb",
-        "lion",
-        "muon",
-        "nadam",
-        "rmsprop",
-        "rm_sprop",
-        "rms_prop",
-        "loss_scale_optimizer",
-        "schedule_free_adam_w",
-        "multi_optimizer",
-    ]
+OPTIMIZERS = _names(
+    "sgd adam adam_w adamw adamax adadelta adafactor adagrad ftrl lamb lion muon nadam rmsprop",
+    "rm_sprop rms_prop loss_scale_optimizer schedule_free_adam_w multi_optimizer",
 )
 """Known names, in the spellings of Keras 2 and 3."""
 _WRAPPERS = frozenset({"LossFunctionWrapper", "MeanMetricWrapper", "function"})

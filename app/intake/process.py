@@ -61,7 +61,7 @@ class _End:
     status: int
     """Exit status; minus the signal's number where one ended it."""
     timed_out: bool
-    peak_bytes: int
+    cpu_seconds: float
 
 
 class Readers:
@@ -134,14 +134,16 @@ class Readers:
         began = time.monotonic()
         with self._slot():
             end = _run(order, folder, seconds)
+        answer = _parsed(end.answer)
         _log.info(
             "upload_read",
             kind=order["kind"],
             seconds=round(time.monotonic() - began, 3),
-            peak_bytes=end.peak_bytes,
+            cpu_seconds=round(end.cpu_seconds, 3),
+            peak_bytes=answer.get("peak_bytes"),
             status=end.status,
         )
-        return _answer(end, filename, limits, refusal)
+        return _told(answer, end, filename, limits, refusal)
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
@@ -182,8 +184,9 @@ def _run(order: dict[str, Any], folder: Path, seconds: float) -> _End:
         finally:
             _kill(process.pid)
             _, status, usage = os.wait4(process.pid, 0)
+            cpu = usage.ru_utime + usage.ru_stime
             process.returncode = os.waitstatus_to_exitcode(status)
-    return _End(answer, process.returncode, timed_out, usage.ru_maxrss * 1024)
+    return _End(answer, process.returncode, timed_out, cpu)
 
 
 def _listen(stdout: IO[bytes], deadline: float) -> tuple[bytes, bool]:
@@ -214,12 +217,21 @@ def _kill(pid: int) -> None:
         pass
 
 
-def _answer(end: _End, filename: str, limits: Limits, refusal: type[InvalidInput]) -> Any:
+def _parsed(heard: bytes) -> dict[str, Any]:
     try:
-        answer = json.loads(end.answer) if len(end.answer) <= ANSWER_LIMIT_BYTES else {}
+        answer = json.loads(heard) if len(heard) <= ANSWER_LIMIT_BYTES else {}
     except (ValueError, RecursionError):
         answer = {}
-    answer = answer if isinstance(answer, dict) else {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _told(
+    answer: dict[str, Any],
+    end: _End,
+    filename: str,
+    limits: Limits,
+    refusal: type[InvalidInput],
+) -> Any:
     if end.timed_out or end.status == -signal.SIGXCPU:
         raise refusal(
             f"{filename} takes longer than {limits.seconds} s to read, which no sound file of its "

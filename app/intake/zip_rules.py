@@ -53,4 +53,4 @@ def has_tail(file: IO[bytes]) -> bool:
     """Whether anything follows the table of contents: a comment, or bytes of another file."""
     length = file.seek(0, 2)
     file.seek(max(0, length - _END.size))
-    return not file.read(4) == b"PK\x05\x06"
+    return file.read(4) != b"PK\x05\x06"
