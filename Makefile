@@ -44,6 +44,7 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.service
+	$(BIN)/python -m benchmarks.fuzz
 	$(BIN)/python -m benchmarks.coverage
 	$(BIN)/python -m benchmarks.graphs
 	$(BIN)/python -m benchmarks.fit

@@ -39,6 +39,8 @@ def check_allowed(name: str, entry: Config) -> None:
     for key, value in entry.items():
         if isinstance(value, str):
             _check_named(name, key, value)
+        elif key == "dtype" and isinstance(value, dict):
+            _check_policy(name, value)
 
 
 def is_allowed(entry: Config) -> bool:
@@ -98,6 +100,17 @@ def _check_named(name: str, key: str, value: str) -> None:
             "is never opened. Give the layer the words themselves as a list, and save the model "
             "again."
         )
+
+
+def _check_policy(name: str, policy: Config) -> None:
+    if not isinstance(policy.get("class_name"), str) or not isinstance(policy.get("config"), dict):
+        raise InvalidModel(
+            f"Layer {name[:200]!r} cannot be used: its dtype is {_short(policy)}; expected a dtype "
+            "policy with a class and its config. Save the model again."
+        )
+    said = policy["config"].get("name")
+    if said is not None and isinstance(said, str):
+        _check_named(name, "dtype", said)
 
 
 def _short(value: Any) -> str:

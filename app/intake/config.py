@@ -191,6 +191,8 @@ def _parse_layer(entry: Any) -> Layer:
     name = entry.get("name", config.get("name"))
     if not isinstance(name, str) or not isinstance(entry.get("class_name"), str):
         raise InvalidModel("The config holds a layer without a name or a class.")
+    if not isinstance(config.get("name", name), str):
+        raise InvalidModel(f"Layer {name[:200]!r}: the name in its config is not a text.")
     if max(len(name), len(entry["class_name"])) > NAME_LIMIT:
         raise InvalidModel(
             f"The config holds a layer whose name or class has more than {NAME_LIMIT:,} "

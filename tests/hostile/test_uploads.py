@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from app.adapters.database import ModelRow
 from tests.app.api.conftest import Api, check_problem
 from tests.hostile import files
 from tests.hostile.files import MIB, calling, changed, dense, keras, layer, with_layer
@@ -70,6 +71,12 @@ def deflated_config() -> bytes:
     return files.zipped((files.CONFIG, config), *rest, packing=zipfile.ZIP_DEFLATED)
 
 
+def zip_bomb() -> bytes:
+    bomb = bytes(300 * MIB)
+    rest = [item for item in files.members().items() if item[0] != files.WEIGHTS]
+    return files.zipped((files.WEIGHTS, bomb), *rest, packing=zipfile.ZIP_DEFLATED)
+
+
 def link(target: Any) -> Callable[[], bytes]:
     def fill(file: Any) -> None:
         file["model_weights/extra"] = target
@@ -78,7 +85,6 @@ def link(target: Any) -> Callable[[], bytes]:
 
 
 KERNEL = "model_weights/dense/dense/kernel"
-NO_DATA = "a" * 9
 LAMBDA = ("Lambda", "Replace it")
 NAMES_NONE = ("is none of", "Replace it")
 OTHERS = ("cannot be used: it names", "Replace it")
@@ -166,7 +172,7 @@ MODELS = [
         lambda: keras(None, (files.symlink("assets/vocabulary.txt"), b"/etc/passwd")),
         ("symbolic link", "upload"),
     ),
-    Case("zip bomb", lambda: keras(), ()),
+    Case("zip bomb", zip_bomb, ("would unpack", "no trained model")),
     Case("config bomb", deflated_config, ("would unpack", "no trained model")),
     Case(
         "many members",
@@ -179,11 +185,11 @@ MODELS = [
     Case("NaN in JSON", lambda: keras(b'{"a": NaN}'), ("NaN", "Save")),
     Case("long key", lambda: keras({"k" * 10_000: 1}), ("2,000 characters", "Save")),
     Case("units bomb", lambda: changed(sets(units=2**31)), ("units", "at most", "Make it")),
-    Case("units beyond the weights", lambda: changed(sets(units=10**6)), ("units",)),
+    Case("units beyond the weights", lambda: changed(sets(units=10**6)), ("1000000",)),
     Case(
         "lying build_config",
         lambda: changed(has(build_config={"input_shape": [None, 2**31]})),
-        ("build_config", "Save" if False else "save the model again"),
+        ("build_config", "save the model again"),
     ),
     Case(
         "RepeatVector bomb",
@@ -253,20 +259,6 @@ MODELS = [
 ]
 
 
-def zip_bomb() -> bytes:
-    bomb = bytes(300 * MIB)
-    rest = [item for item in files.members().items() if item[0] != files.WEIGHTS]
-    return files.zipped((files.WEIGHTS, bomb), *rest, packing=zipfile.ZIP_DEFLATED)
-
-
-MODELS = [
-    Case("zip bomb", zip_bomb, ("would unpack", "no trained model"))
-    if case.name == "zip bomb"
-    else case
-    for case in MODELS
-]
-
-
 def rows(header: str, row: str, count: int) -> Callable[[], bytes]:
     return lambda: (header + row * count).encode()
 
@@ -277,7 +269,7 @@ def images(*more: tuple[Any, bytes]) -> Callable[[], bytes]:
 
 
 DATASETS = [
-    Case("npz pickle.npz", files.npz_pickle, ("Python objects are never read", "Convert")),
+    Case("npz pickle.npz", files.npz_pickle, ("Python objects are never read", "convert")),
     Case(
         "npz bomb, declared.npz",
         lambda: files.zipped(("x.npy", files.npy_of((2**40, 64))), ("y.npy", files.npy_of((1,)))),
@@ -361,10 +353,6 @@ def test_an_honest_upload_goes_on_beside_a_hostile_one(api: Api) -> None:
 def test_what_is_kept_is_written_anew(api: Api) -> None:
     """The worker fetches the canonical copy: no comment, no compile config, no build config."""
     model = api.model()
-    key = api.context.database
-    del key
-    from app.adapters.database import ModelRow
-
     with api.context.database.read() as session:
         row = session.get(ModelRow, model["id"])
         assert row is not None
