@@ -103,7 +103,7 @@ def _rewritten(content: bytes, change: Any) -> bytes:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             found = [(name, archive.read(name)) for name in archive.namelist()]
         return files.zipped(*((name, change(name, data)) for name, data in found))
-    except Exception:
+    except Exception:  # noqa: BLE001
         return content  # Broken by an earlier change already.
 
 
