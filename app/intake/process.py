@@ -43,6 +43,7 @@ BYTES_PER_SECOND = 16 * MIB
 FILE_SLACK_BYTES = 64 * MIB
 """By how much a canonical copy may be larger than the upload, or than what it unpacks to."""
 WAIT_SECONDS = 30
+CHILD = ("-m", "app.intake.child")
 _BROKEN = {
     signal.SIGSEGV: "crashed",
     signal.SIGABRT: "gave up",
@@ -61,6 +62,8 @@ class _End:
     status: int
     """Exit status; minus the signal's number where one ended it."""
     timed_out: bool
+    killed: bool
+    """It went on after its answer, or without one, until it was ended from here."""
     cpu_seconds: float
 
 
@@ -164,7 +167,7 @@ def _run(order: dict[str, Any], folder: Path, seconds: float) -> _End:
         given.seek(0)
         try:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-B", "-m", "app.intake.child"],
+                [sys.executable, "-I", "-B", *CHILD],
                 stdin=given,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -182,11 +185,11 @@ def _run(order: dict[str, Any], folder: Path, seconds: float) -> _End:
         try:
             answer, timed_out = _listen(stdout, time.monotonic() + seconds)
         finally:
-            _kill(process.pid)
+            killed = _kill(process.pid)
             _, status, usage = os.wait4(process.pid, 0)
             cpu = usage.ru_utime + usage.ru_stime
             process.returncode = os.waitstatus_to_exitcode(status)
-    return _End(answer, process.returncode, timed_out, cpu)
+    return _End(answer, process.returncode, timed_out, killed, cpu)
 
 
 def _listen(stdout: IO[bytes], deadline: float) -> tuple[bytes, bool]:
@@ -205,16 +208,19 @@ def _listen(stdout: IO[bytes], deadline: float) -> tuple[bytes, bool]:
     return bytes(heard), False
 
 
-def _kill(pid: int) -> None:
-    """End what is left a tenth of a second after the answer."""
+def _kill(pid: int) -> bool:
+    """End what is left a tenth of a second after the answer; whether the process was."""
+    ended = None
     for _ in range(100):
-        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        if ended is not None:
             break
         time.sleep(0.001)
     try:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
+    return ended is None
 
 
 def _parsed(heard: bytes) -> dict[str, Any]:
@@ -243,7 +249,7 @@ def _told(
         return answer["info"]
     if "refused" in answer:
         _refuse(answer["refused"], refusal)
-    if end.status == -signal.SIGKILL:
+    if end.status == -signal.SIGKILL and not end.killed:
         raise _too_much_memory(filename, limits, refusal)
     if -end.status in _BROKEN:
         raise refusal(
