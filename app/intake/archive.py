@@ -259,5 +259,5 @@ def check_member(info: zipfile.ZipInfo) -> None:
     if info.file_size > max(RATIO_FLOOR_BYTES, RATIO_LIMIT * info.compress_size):
         raise InvalidModel(
             f"{name!r} in the archive would unpack from {info.compress_size} to "
-            f"{info.file_size} bytes; no trained model compresses like that."
+            f"{info.file_size} bytes; no trained model compresses like that. {SAVE_ADVICE}"
         )

@@ -100,7 +100,7 @@ def _child(group: Any, name: str, path: str) -> Any:
     if not isinstance(link, h5py.HardLink):
         raise InvalidModel(
             f"The HDF5 file holds a {type(link).__name__} at {path}; a Keras model has none, "
-            "and links are not followed."
+            "and links are not followed. Save the model again."
         )
     return group[name]
 
@@ -115,7 +115,9 @@ def check_dataset(dataset: Any, path: str) -> int:
         InvalidModel: the data are elsewhere, or not there.
     """
     if dataset.external or dataset.is_virtual:
-        raise InvalidModel(f"The data of {path} lie in another file, which is not accepted.")
+        raise InvalidModel(
+            f"The data of {path} lie in another file, which is not opened. Save the model again."
+        )
     if dataset.shape is None:
         raise InvalidModel(f"The dataset {path} is empty.")
     _check_dtype(dataset, path)
@@ -123,7 +125,10 @@ def check_dataset(dataset: Any, path: str) -> int:
     size = int(math.prod(dataset.shape)) * int(dataset.dtype.itemsize)
     stored = int(dataset.id.get_storage_size())
     if size > max(BOMB_FLOOR_BYTES, BOMB_RATIO * stored):
-        raise InvalidModel(f"The dataset {path} declares {size} bytes but stores {stored}.")
+        raise InvalidModel(
+            f"The dataset {path} declares {size:,} bytes but stores {stored:,}; no trained model is "
+            "like that. Save the model again."
+        )
     return size
 
 
