@@ -126,8 +126,8 @@ def check_dataset(dataset: Any, path: str) -> int:
     stored = int(dataset.id.get_storage_size())
     if size > max(BOMB_FLOOR_BYTES, BOMB_RATIO * stored):
         raise InvalidModel(
-            f"The dataset {path} declares {size:,} bytes but stores {stored:,}; no trained model is "
-            "like that. Save the model again."
+            f"The dataset {path} declares {size:,} bytes but stores {stored:,}; no trained model "
+            "is like that. Save the model again."
         )
     return size
 

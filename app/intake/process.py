@@ -38,8 +38,10 @@ from app.intake.magic import check_model_magic
 MIB = 2**20
 ANSWER_LIMIT_BYTES = 32 * MIB
 BASE_SECONDS = 20
+BASE_CPU_SECONDS = 5
 BYTES_PER_SECOND = 16 * MIB
-"""A reading may take `BASE_SECONDS` and the time that the upload takes at this pace."""
+"""A reading may take `BASE_SECONDS`, `BASE_CPU_SECONDS` of them computing, and the time that the
+upload takes at this pace. HDF5 has loops without end for damaged files."""
 FILE_SLACK_BYTES = 64 * MIB
 """By how much a canonical copy may be larger than the upload, or than what it unpacks to."""
 WAIT_SECONDS = 30
@@ -123,11 +125,11 @@ class Readers:
         refusal: type[InvalidInput],
     ) -> Any:
         size = path.stat().st_size
-        seconds = BASE_SECONDS + size // BYTES_PER_SECOND
+        more = size // BYTES_PER_SECOND
         limits = Limits(
             memory_bytes=self._memory_bytes,
             file_bytes=2 * size + FILE_SLACK_BYTES,
-            seconds=seconds,
+            seconds=BASE_CPU_SECONDS + more,
         )
         order |= {
             "path": str(path.absolute()),
@@ -136,7 +138,7 @@ class Readers:
         }
         began = time.monotonic()
         with self._slot():
-            end = _run(order, folder, seconds)
+            end = _run(order, folder, BASE_SECONDS + more)
         answer = _parsed(end.answer)
         _log.info(
             "upload_read",

@@ -1,16 +1,18 @@
-"""Mutated files against the intake; run as a process, since a crash must be seen as one.
+"""Mutated files against the intake, each read by a fork that has the limits of a real reading.
 
-Reading happens here directly and not in a process for each file, which would take minutes; what
-such a process adds is held by `test_process.py`.
+As in the service, a crash of a C library or an endless loop in one ends that process alone and is
+a refusal; they are counted. An exception that nobody expected is wrong.
 """
 
 import json
+import os
 import random
 import resource
+import signal
 import sys
 import tempfile
-import time
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +21,64 @@ from app.domain.errors import InvalidDataset, InvalidModel
 from app.intake.canonical import write_canonical
 from app.intake.datasets import inspect_dataset
 from app.intake.models import inspect_model
+from app.intake.process import BASE_CPU_SECONDS
 from tests.hostile.mutations import mutated, sound
 
 SECONDS = 2.0
+ACCEPTED, REFUSED, WRONG = range(3)
+STOPPED = (signal.SIGXCPU, signal.SIGKILL)
 
 
 def fuzz(kind: str, count: int, seed: int, kept: Path) -> dict[str, Any]:
     """Read mutated files, all by one seed; canonical copies of accepted models go to `kept`.
 
     Returns:
-        How many were accepted and refused, the slowest, and what went wrong.
+        How many were accepted, refused, endless or crashed the library; the slowest of the
+        first two; and what went wrong.
     """
-    content, wrong = sound(kind), list[str]()
-    accepted, slowest = 0, 0.0
+    content, wrong, counts, slowest = sound(kind), list[str](), Counter[str](), 0.0
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"m.{kind}"
+        path, said = Path(folder) / f"m.{kind}", Path(folder) / "said"
         for index in range(count):
             path.write_bytes(mutated(kind, content, random.Random(f"{seed}/{kind}/{index}")))
-            began = time.process_time()
-            try:
-                _read(kind, path, kept / f"{kind}-{index}.{kind}")
-                accepted += 1
-            except (InvalidModel, InvalidDataset) as error:
-                if not error.detail:
-                    wrong.append(f"{kind}/{index}: refused without a word")
-            except Exception as error:  # noqa: BLE001 (that there is any is what is looked for)
-                wrong.append(f"{kind}/{index}: {type(error).__name__}: {error}"[:300])
-            slowest = max(slowest, time.process_time() - began)
-    if slowest > SECONDS:
-        wrong.append(f"{kind}: one took {slowest:.1f} s")
-    return {"accepted": accepted, "refused": count - accepted, "slowest": slowest, "wrong": wrong}
+            copy = kept / f"{kind}-{index}.{kind}"
+            status, seconds = _forked(kind, path, copy, said)
+            name = f"{kind}/{seed}/{index}"
+            if status < 0:
+                counts["endless" if -status in STOPPED else "crashed"] += 1
+                copy.unlink(missing_ok=True)
+                continue
+            slowest = max(slowest, seconds)
+            counts["accepted" if status == ACCEPTED else "refused"] += 1
+            if status == WRONG:
+                wrong.append(f"{name}: {said.read_text()}")
+            elif seconds > SECONDS:
+                wrong.append(f"{name} took {seconds:.1f} s")
+    ends = {end: counts[end] for end in ("accepted", "refused", "endless", "crashed")}
+    return {**ends, "slowest": slowest, "wrong": wrong}
+
+
+def _forked(kind: str, path: Path, copy: Path, said: Path) -> tuple[int, float]:
+    """Exit status, minus the number of a signal; and seconds of CPU."""
+    pid = os.fork()
+    if pid == 0:
+        resource.setrlimit(resource.RLIMIT_CPU, (BASE_CPU_SECONDS, BASE_CPU_SECONDS))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os._exit(_outcome(kind, path, copy, said))
+    _, status, usage = os.wait4(pid, 0)
+    return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+
+
+def _outcome(kind: str, path: Path, copy: Path, said: Path) -> int:
+    try:
+        _read(kind, path, copy)
+    except (InvalidModel, InvalidDataset) as error:
+        said.write_text("refused without a word")
+        return REFUSED if error.detail else WRONG
+    except BaseException as error:  # noqa: BLE001 (that there is any is what is looked for)
+        said.write_text(f"{type(error).__name__}: {error}"[:300])
+        return WRONG
+    return ACCEPTED
 
 
 def _read(kind: str, path: Path, copy: Path) -> None:
