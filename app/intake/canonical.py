@@ -16,12 +16,14 @@ from typing import IO, Any
 import h5py
 import numpy as np
 
+from app.domain.errors import InvalidModel
 from app.domain.model import ModelInfo
 from app.intake import archive, hdf5
 from app.intake.archive import KerasArchive
 from app.intake.config import Config, parse_json, without_building
 from app.intake.legacy import mend_file
 from app.intake.legacy.mend import TARGET_VERSION
+from app.intake.magic import SAVE_ADVICE
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can name: copies do not tell when they were made."""
@@ -38,8 +40,21 @@ def write_canonical(source: Path, destination: Path, info: ModelInfo) -> None:
         info: what the reading said.
 
     Raises:
-        InvalidModel: it cannot be mended exactly.
+        InvalidModel: it cannot be mended exactly, or not be copied through.
     """
+    try:
+        _write(source, destination, info)
+    except (InvalidModel, MemoryError):
+        raise
+    except Exception as error:
+        # What no check reads is read here for the first time; HDF5 raises whatever it likes.
+        raise InvalidModel(
+            f"The model cannot be copied through; the file is damaged ({type(error).__name__}: "
+            f"{str(error)[:200]}). {SAVE_ADVICE}"
+        ) from error
+
+
+def _write(source: Path, destination: Path, info: ModelInfo) -> None:
     with tempfile.TemporaryDirectory(dir=destination.parent) as folder:
         if info.legacy or info.mends:
             mended = Path(folder) / f"mended.{info.format}"
