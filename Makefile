@@ -33,7 +33,7 @@ serve: setup
 	$(BIN)/secateur serve
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/app tests/workers
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/app tests/hostile tests/workers
 	$(BIN)/python -m pytest tests/docker tests/e2e
 
 check: setup
@@ -44,6 +44,7 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.service
+	$(BIN)/python -m benchmarks.fuzz
 	$(BIN)/python -m benchmarks.coverage
 	$(BIN)/python -m benchmarks.graphs
 	$(BIN)/python -m benchmarks.fit

@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     """A body that comes slower on the whole is cut off; 0 for any pace."""
     audit_days: float = Field(default=365.0, gt=0)
     """How long it is remembered who did what."""
+    intake_processes: int = Field(default=4, ge=1)
+    """Uploads that are read at once, each by a process of its own; more wait for their turn."""
+    intake_memory_bytes: int = Field(default=1024 * MIB, ge=512 * MIB)
+    """Memory of a process that reads an upload."""
     lease_seconds: float = Field(default=20.0, gt=0)
     """A worker that does not report for this long has lost its job."""
     heartbeat_seconds: float = Field(default=0.7, gt=0)

@@ -4,9 +4,11 @@ import hashlib
 import os
 import shutil
 import stat
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from app.domain.errors import InternalError
@@ -81,11 +83,21 @@ class FolderStore:
         """Begin a content-addressed write."""
         return FolderWriter(self.root, suffix)
 
-    def put_file(self, key: str, source: Path, limit_bytes: int | None = None) -> Blob:
-        """Copy a file in under a key of the caller's, and no more than the limit of it."""
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """An empty folder beside the store's files, gone afterwards."""
+        folder = self.root / "tmp"
+        with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as made:
+            yield Path(made)
+
+    def put_file(self, key: str | None, source: Path, limit_bytes: int | None = None) -> Blob:
+        """Copy a file in under a key of the caller's, or its content's own address.
+
+        No more than the limit of it is copied.
+        """
         writer = self.writer()
         try:
-            # A job's process wrote this file: never follow a link out of its folder, and never
+            # A confined process wrote this file: never follow a link out of its folder, and never
             # wait for a pipe that nobody writes to.
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
             with os.fdopen(os.open(source, flags), "rb") as file:
@@ -97,7 +109,8 @@ class FolderStore:
                         raise InternalError(
                             f"{source.name} is larger than the {limit_bytes} bytes it may have."
                         )
-            self._path(key)
+            if key is not None:
+                self._path(key)
             return writer.commit(key)
         finally:
             writer.abort()
@@ -158,7 +171,11 @@ class FolderStore:
     def sweep_temporary(self, older_than_seconds: float) -> None:
         """Delete what interrupted writes left behind."""
         for path in (self.root / "tmp").iterdir():
-            if _older(path, older_than_seconds):
+            if not _older(path, older_than_seconds):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
                 path.unlink(missing_ok=True)
 
 

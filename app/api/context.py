@@ -11,6 +11,7 @@ from app.adapters.queue import CeleryQueue
 from app.adapters.store import FolderStore
 from app.domain.base import Text
 from app.domain.people import Caller
+from app.intake.process import Readers
 from app.services.analyses import Analyses
 from app.services.examples import Examples
 from app.services.jobs import Jobs
@@ -42,7 +43,8 @@ class Context:
         database = Database(settings.effective_database_url)
         store = FolderStore(settings.store_dir)
         queue = CeleryQueue(settings.broker_url)
-        uploads = Uploads(database, store, settings)
+        readers = Readers(settings.intake_processes, settings.intake_memory_bytes)
+        uploads = Uploads(database, store, settings, readers)
         jobs = Jobs(database, store, queue, settings)
         return cls(
             settings,

@@ -25,8 +25,18 @@ WRITTEN: dict[str, type[BaseModel]] = {
 }
 
 
-@router.get("/schemas/{name}", summary="JSON Schema of a spec, metrics.json, a plan, an analysis")
-def schema(name: SchemaName) -> JSONResponse:
+class SchemaResponse(JSONResponse):
+    """A JSON Schema, under its own media type."""
+
+    media_type = "application/schema+json"
+
+
+@router.get(
+    "/schemas/{name}",
+    summary="JSON Schema of a spec, metrics.json, a plan, an analysis",
+    response_class=SchemaResponse,
+)
+def schema(name: SchemaName) -> SchemaResponse:
     """What a file or a request body holds, for validators and generators of code.
 
     `metrics` is that of the artifact metrics.json. Fields may be added within /v1, and never change
@@ -36,7 +46,7 @@ def schema(name: SchemaName) -> JSONResponse:
         raise NotFound(
             f"There is no schema {name!r}; there are those of {', '.join(READ | WRITTEN)}."
         )
-    return JSONResponse(document(name), media_type="application/schema+json")
+    return SchemaResponse(document(name))
 
 
 def document(name: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What the services need from the outside, as protocols; `app.adapters` implements them."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,11 @@ class Blob(Record):
     key: str
     bytes: int
     sha256: str
+
+
+def content_sha256(key: str) -> str:
+    """SHA-256 of what lies under a content's own address."""
+    return key.rsplit("/", 1)[-1]
 
 
 class BlobWriter(Protocol):
@@ -44,10 +50,14 @@ class Store(Protocol):
     def writer(self, suffix: str = "") -> BlobWriter:
         """Begin a content-addressed write."""
 
-    def put_file(self, key: str, source: Path, limit_bytes: int | None = None) -> Blob:
-        """Copy a file in under a key of the caller's; an existing one is replaced.
+    def scratch(self) -> AbstractContextManager[Path]:
+        """An empty local folder for a while, on the store's own disk where it has one."""
 
-        Raises `InternalError` where it is no regular file or larger than the limit.
+    def put_file(self, key: str | None, source: Path, limit_bytes: int | None = None) -> Blob:
+        """Copy a file in under a key of the caller's, or the content's own address.
+
+        An existing one is replaced. Raises `InternalError` where it is no regular file or larger
+        than the limit.
         """
 
     def fetch(self, key: str, sha256: str, destination: Path) -> None:

@@ -5,7 +5,8 @@ anything is believed, and nothing is extracted but compressed weights, into a te
 """
 
 import io
-import shutil
+import re
+import stat
 import tempfile
 import zipfile
 from collections import Counter
@@ -15,22 +16,26 @@ from pathlib import Path
 from typing import IO
 
 from app.domain.errors import InvalidModel
+from app.intake import zip_rules
+from app.intake.config import CONFIG_LIMIT_BYTES
+from app.intake.magic import SAVE_ADVICE
 
 CONFIG = "config.json"
 METADATA = "metadata.json"
 WEIGHTS = "model.weights.h5"
 
-CONFIG_LIMIT_BYTES = 64 * 2**20
 METADATA_LIMIT_BYTES = 2**20
-MEMBER_LIMIT = 10_000
+MEMBER_LIMIT = 1_000
+DIRECTORY_LIMIT_BYTES = 2**20
 TOTAL_LIMIT_BYTES = 16 * 2**30
 RATIO_FLOOR_BYTES = 16 * 2**20
 RATIO_LIMIT = 100
 """Keras stores its members uncompressed; trained weights shrink by far less than this."""
 
+ASSET_LIMIT_BYTES = 64 * 2**20
+_ASSET = re.compile(r"assets/([A-Za-z0-9_.-]{1,200}/){0,20}([A-Za-z0-9_.-]{1,200})?")
 _CHUNK_BYTES = 2**20
 _LOCAL_HEADER_BYTES = 30
-SAVE_ADVICE = 'Save the whole model with model.save("model.keras") and upload that file.'
 
 
 class KerasArchive:
@@ -43,6 +48,7 @@ class KerasArchive:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         try:
+            check_directory(file)
             self._zip = zipfile.ZipFile(file)
             check_members(self._zip)
         except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
@@ -63,13 +69,9 @@ class KerasArchive:
         names = self._zip.namelist()
         return tuple(n for n in names if n.startswith("assets/") and not n.endswith("/"))
 
-    def copy_member(self, name: str, target: zipfile.ZipFile) -> None:
-        """Copy one member into another archive, streamed."""
-        with (
-            self._zip.open(name) as source,
-            target.open(name, "w", force_zip64=True) as sink,
-        ):
-            shutil.copyfileobj(source, sink, _CHUNK_BYTES)
+    def member(self, name: str) -> IO[bytes]:
+        """One member as a stream."""
+        return self._zip.open(name)
 
     @contextmanager
     def weights(self, scratch: Path) -> Iterator[IO[bytes]]:
@@ -158,6 +160,25 @@ def damaged(error: BaseException) -> InvalidModel:
     )
 
 
+def check_directory(file: IO[bytes]) -> None:
+    """The table of contents, before it is read into memory.
+
+    Raises:
+        InvalidModel: it is larger than that of a Keras model, or something follows it.
+    """
+    count, size = zip_rules.directory(file)
+    if count > MEMBER_LIMIT or size > DIRECTORY_LIMIT_BYTES:
+        raise InvalidModel(
+            f"The archive has {count:,} members in a table of contents of {size:,} bytes; a Keras "
+            f"model has a handful. {SAVE_ADVICE}"
+        )
+    if zip_rules.has_tail(file):
+        raise InvalidModel(
+            "The .keras archive is damaged or was cut short, or something follows it: it does not "
+            "end with its table of contents. Upload it again, or save the model again."
+        )
+
+
 def check_members(archive: zipfile.ZipFile) -> None:
     """Look at the list of members only; nothing is unpacked.
 
@@ -175,6 +196,8 @@ def check_members(archive: zipfile.ZipFile) -> None:
         raise InvalidModel(f"The archive holds {twice!r} twice, so it is not clear which counts.")
     for info in infos:
         check_member(info)
+    if (found := zip_rules.misplaced(archive)) is not None:
+        raise InvalidModel(f"The archive holds {found}; Keras writes none. {SAVE_ADVICE}")
     total = sum(info.file_size for info in infos)
     if total > TOTAL_LIMIT_BYTES:
         raise InvalidModel(
@@ -215,15 +238,26 @@ def check_member(info: zipfile.ZipInfo) -> None:
         InvalidModel: the member is one that Keras would not have written.
     """
     name = info.filename
-    known = name in {CONFIG, METADATA, WEIGHTS} or name.startswith("assets/")
-    if not known or ".." in name.split("/") or "\\" in name or "\0" in name:
+    known = name in {CONFIG, METADATA, WEIGHTS} or _ASSET.fullmatch(name)
+    if not known or ".." in name.split("/") or name != info.orig_filename:
         raise InvalidModel(
             f"The archive holds {name[:100]!r}, which is no part of a Keras model. {SAVE_ADVICE}"
         )
-    if info.flag_bits & 0x1:
+    if stat.S_ISLNK(info.external_attr >> 16):
+        raise InvalidModel(f"{name!r} in the archive is a symbolic link. {SAVE_ADVICE}")
+    if name.startswith("assets/") and info.file_size > ASSET_LIMIT_BYTES:
+        raise InvalidModel(
+            f"{name!r} in the archive has {info.file_size:,} bytes; a vocabulary may have "
+            f"{ASSET_LIMIT_BYTES:,}. {SAVE_ADVICE}"
+        )
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise InvalidModel(
+            f"{name!r} in the archive is packed with a method other than deflate. {SAVE_ADVICE}"
+        )
+    if info.flag_bits & 0x41:
         raise InvalidModel(f"{name!r} in the archive is encrypted. {SAVE_ADVICE}")
     if info.file_size > max(RATIO_FLOOR_BYTES, RATIO_LIMIT * info.compress_size):
         raise InvalidModel(
             f"{name!r} in the archive would unpack from {info.compress_size} to "
-            f"{info.file_size} bytes; no trained model compresses like that."
+            f"{info.file_size} bytes; no trained model compresses like that. {SAVE_ADVICE}"
         )

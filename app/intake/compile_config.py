@@ -5,6 +5,34 @@ from typing import Any
 
 from app.domain.model import TrainingInfo
 
+
+def _names(*lines: str) -> frozenset[str]:
+    return frozenset(name for line in lines for name in line.split())
+
+
+_COMMON = _names(
+    "binary_crossentropy categorical_crossentropy sparse_categorical_crossentropy poisson hinge",
+    "squared_hinge categorical_hinge kl_divergence kullback_leibler_divergence kld mae mape mse",
+    "msle cosine_similarity mean_absolute_error mean_absolute_percentage_error",
+    "mean_squared_error mean_squared_logarithmic_error binary_focal_crossentropy",
+    "categorical_focal_crossentropy logcosh",
+)
+LOSSES = _COMMON | _names(
+    "log_cosh huber huber_loss tversky dice circle ctc bce categorical_generalized_cross_entropy"
+)
+METRICS = _COMMON | _names(
+    "accuracy acc binary_accuracy categorical_accuracy sparse_categorical_accuracy auc precision",
+    "recall top_k_categorical_accuracy sparse_top_k_categorical_accuracy f1_score fbeta_score",
+    "r2_score root_mean_squared_error log_cosh_error mean sum true_positives true_negatives",
+    "false_positives false_negatives precision_at_recall recall_at_precision io_u binary_io_u",
+    "mean_io_u one_hot_io_u one_hot_mean_io_u sensitivity_at_specificity",
+    "specificity_at_sensitivity concordance_correlation pearson_correlation",
+)
+OPTIMIZERS = _names(
+    "sgd adam adam_w adamw adamax adadelta adafactor adagrad ftrl lamb lion muon nadam rmsprop",
+    "rm_sprop rms_prop loss_scale_optimizer schedule_free_adam_w multi_optimizer",
+)
+"""Known names, in the spellings of Keras 2 and 3."""
 _WRAPPERS = frozenset({"LossFunctionWrapper", "MeanMetricWrapper", "function"})
 
 
@@ -13,15 +41,23 @@ def read_training(config: Any) -> TrainingInfo | None:
     if not isinstance(config, dict):
         return None
     losses = _leaves(config.get("loss"))
-    names = {name for loss in losses if (name := _name(loss))}
+    names = {name for loss in losses if (name := _known(_name(loss), LOSSES))}
     optimizer = config.get("optimizer", config.get("optimizer_config"))
-    metrics = [_metric_name(item) for item in _leaves(config.get("metrics"))]
+    metrics = [
+        _known(_metric_name(item), METRICS) or _known(_name(item), METRICS)
+        for item in _leaves(config.get("metrics"))
+    ]
     return TrainingInfo(
         loss=names.pop() if len(names) == 1 else None,
         loss_from_logits=_from_logits(losses),
         metrics=tuple(dict.fromkeys(name for name in metrics if name)),
-        optimizer=_name(optimizer),
+        optimizer=_known(_name(optimizer), OPTIMIZERS),
     )
+
+
+def _known(name: str | None, names: frozenset[str]) -> str | None:
+    """The name where it is one of Keras; what else is written there is nobody's business."""
+    return name if name is not None and (name in names or name.lower() in names) else None
 
 
 def snake_case(name: str) -> str:

@@ -18,6 +18,13 @@ Config = dict[str, Any]
 MODEL_CLASSES = frozenset({"Functional", "Sequential", "Model"})
 DEPTH_LIMIT = 200
 LAYER_LIMIT = 20_000
+NODE_LIMIT = 1_000_000
+"""Values, keys not counted; EfficientNetV2L's config has some 90,000."""
+CONFIG_LIMIT_BYTES = 32 * 2**20
+INTEGER_DIGITS = 20
+NAME_LIMIT = 2_000
+"""Characters of a key, or of the name of a class or layer."""
+_BUILDING = frozenset({"build_config", "compile_config"})
 
 
 @dataclass(frozen=True)
@@ -79,10 +86,21 @@ def parse_json(text: bytes | str, what: str) -> Config:
     def refuse_constant(constant: str) -> None:
         raise ValueError(f"{constant} is not a JSON number")
 
+    if len(text) > CONFIG_LIMIT_BYTES:
+        raise InvalidModel(
+            f"{what} has {len(text):,} bytes; at most {CONFIG_LIMIT_BYTES:,} are read. This is no "
+            "config that Keras wrote. Save the model again."
+        )
     try:
-        value = json.loads(text, parse_constant=refuse_constant)
+        _check_nodes(text)
+        value = json.loads(text, parse_constant=refuse_constant, parse_int=_integer)
         check_depth(value)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise InvalidModel(
+            f"{what} cannot be read as JSON: it is nested deeper than {DEPTH_LIMIT} levels; no "
+            "config that Keras wrote is. Save the model again."
+        ) from error
+    except ValueError as error:
         raise InvalidModel(
             f"{what} cannot be read as JSON ({error}); the file is damaged. Save the model again."
         ) from error
@@ -91,11 +109,38 @@ def parse_json(text: bytes | str, what: str) -> Config:
     return value
 
 
+def _check_nodes(text: bytes | str) -> None:
+    """Refuse too many values before they are in memory; commas within texts count as well."""
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    nodes = sum(raw.count(mark) for mark in (b",", b"[", b"{"))
+    if nodes > NODE_LIMIT:
+        raise ValueError(f"it holds {nodes:,} values, and at most {NODE_LIMIT:,} are read")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > INTEGER_DIGITS:
+        raise ValueError(f"it holds an integer of {len(digits):,} digits")
+    return int(digits)
+
+
+def without_building(value: Any) -> Any:
+    """A config without what Keras would build or compile before the graph says so.
+
+    All layers are built by their calls; a config may claim other shapes than these.
+    """
+    if isinstance(value, dict):
+        drops = _BUILDING if "class_name" in value else frozenset[str]()
+        return {key: without_building(item) for key, item in value.items() if key not in drops}
+    if isinstance(value, list):
+        return [without_building(item) for item in value]
+    return value
+
+
 def check_depth(value: Any) -> None:
     """Every later walk over the config may recurse, so its depth is bounded here.
 
     Raises:
-        ValueError: the value nests deeper than `DEPTH_LIMIT`.
+        ValueError: the value nests deeper than `DEPTH_LIMIT`, or a key is too long.
     """
     level = [value]
     for _ in range(DEPTH_LIMIT):
@@ -104,6 +149,8 @@ def check_depth(value: Any) -> None:
         below: list[Any] = []
         for item in level:
             if isinstance(item, dict):
+                if any(len(key) > NAME_LIMIT for key in item):
+                    raise ValueError(f"a key has more than {NAME_LIMIT:,} characters")
                 below.extend(item.values())
             elif isinstance(item, list):
                 below.extend(item)
@@ -144,6 +191,13 @@ def _parse_layer(entry: Any) -> Layer:
     name = entry.get("name", config.get("name"))
     if not isinstance(name, str) or not isinstance(entry.get("class_name"), str):
         raise InvalidModel("The config holds a layer without a name or a class.")
+    if not isinstance(config.get("name", name), str):
+        raise InvalidModel(f"Layer {name[:200]!r}: the name in its config is not a text.")
+    if max(len(name), len(entry["class_name"])) > NAME_LIMIT:
+        raise InvalidModel(
+            f"The config holds a layer whose name or class has more than {NAME_LIMIT:,} "
+            "characters. Rename it and save the model again."
+        )
     nodes = entry.get("inbound_nodes") or []
     if not isinstance(nodes, list):
         raise InvalidModel(f"Layer {name!r}: its inbound nodes are not a list.")

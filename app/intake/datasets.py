@@ -18,6 +18,7 @@ from typing import IO
 
 from app.domain.dataset import ALL, DatasetFormat, DatasetInfo, DatasetOptions, listed
 from app.domain.errors import InvalidDataset
+from app.intake import zip_rules
 from app.intake.images import inspect_images
 from app.intake.npz import inspect_npz
 from app.intake.tables import inspect_table
@@ -32,10 +33,6 @@ MAX_RATIO = 200
 RATIO_FREE_BYTES = 256 * 2**20
 """Below this no ratio matters: what it expands to is small."""
 
-_END = struct.Struct("<4s4H2LH")
-_END_64 = struct.Struct("<4sQ2H2L4Q")
-_LOCATOR_64_BYTES = 20
-_MAX_COMMENT_BYTES = 65_535
 _COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _BROKEN = (
     zipfile.BadZipFile,
@@ -210,17 +207,7 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 def _check_directory_size(file: IO[bytes]) -> None:
     """Refuse a huge table of contents before it is read into memory."""
-    length = file.seek(0, 2)
-    tail_bytes = min(length, _END.size + _MAX_COMMENT_BYTES + _LOCATOR_64_BYTES + _END_64.size)
-    file.seek(length - tail_bytes)
-    tail = file.read(tail_bytes)
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or at + _END.size > len(tail):
-        raise zipfile.BadZipFile("its table of contents is missing")
-    *_, count, size, _, _ = _END.unpack_from(tail, at)
-    at_64 = at - _LOCATOR_64_BYTES - _END_64.size
-    if at_64 >= 0 and tail[at_64 : at_64 + 4] == b"PK\x06\x06":
-        *_, count, size, _ = _END_64.unpack_from(tail, at_64)
+    count, size = zip_rules.directory(file)
     if count > MAX_MEMBERS or size > MAX_DIRECTORY_BYTES:
         raise InvalidDataset(
             f"Expected at most {MAX_MEMBERS:,} files in an archive; this one lists {count:,} "
@@ -243,6 +230,8 @@ def _check_members(archive: zipfile.ZipFile, archive_bytes: int) -> None:
                 f"The archive holds {listed([info.filename])} twice; make it again with one each."
             )
         seen.add(info.filename)
+    if (found := zip_rules.misplaced(archive)) is not None:
+        raise InvalidDataset(f"The archive holds {found}; make it again with an ordinary program.")
     expanded = sum(info.file_size for info in members)
     if expanded > MAX_EXPANDED_BYTES:
         raise InvalidDataset(

@@ -11,12 +11,21 @@ import numpy as np
 
 from app.domain.errors import InvalidModel
 
-MAGIC = b"\x89HDF\r\n\x1a\n"
 OBJECT_LIMIT = 200_000
 DEPTH_LIMIT = 100
 ATTRIBUTE_LIMIT_BYTES = 64 * 2**20
-BOMB_FLOOR_BYTES = 64 * 2**20
+BOMB_FLOOR_BYTES = 2**20
 BOMB_RATIO = 200
+"""Trained weights shrink by far less; only below the floor are zeros as good as nothing."""
+TOTAL_FLOOR_BYTES = 16 * 2**20
+CHUNK_LIMIT_BYTES = 64 * 2**20
+NAMES_LIMIT_BYTES = 16 * 2**20
+NAME_LIMIT = 1_000
+DTYPES = frozenset(
+    ["float16", "float32", "float64", "bool"]
+    + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+)
+_FILTERS = frozenset([h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32])
 TOTAL_LIMIT_BYTES = 16 * 2**30
 BLOCK_ELEMENTS = 2**20
 """At most this many numbers of a dataset are in memory at once."""
@@ -51,11 +60,15 @@ def check_tree(file: Any) -> None:
     pending: list[tuple[Any, str, int]] = [(file, "", 0)]
     seen: set[int] = set()
     declared = 0
+    stored = 0
     while pending:
         group, path, depth = pending.pop()
         address = h5py.h5o.get_info(group.id).addr
         if address in seen:
-            continue
+            raise InvalidModel(
+                f"The HDF5 file holds the group {path or '/'} in two places, or within itself; a "
+                "Keras model has a tree of groups. Save the model again."
+            )
         seen.add(address)
         if depth > DEPTH_LIMIT:
             raise InvalidModel("The HDF5 file nests its groups deeper than any Keras model does.")
@@ -64,9 +77,22 @@ def check_tree(file: Any) -> None:
             if isinstance(child, h5py.Group):
                 pending.append((child, f"{path}/{name}", depth + 1))
             elif isinstance(child, h5py.Dataset):
+                at = h5py.h5o.get_info(child.id).addr
+                if at in seen:
+                    raise InvalidModel(
+                        f"The HDF5 file holds the dataset {path}/{name} in two places; a Keras "
+                        "model has a tree of groups. Save the model again."
+                    )
+                seen.add(at)
                 declared += check_dataset(child, f"{path}/{name}")
+                stored += int(child.id.get_storage_size())
             if len(pending) + len(seen) > OBJECT_LIMIT or declared > TOTAL_LIMIT_BYTES:
                 raise InvalidModel("The HDF5 file declares more than this service reads.")
+    if declared > max(TOTAL_FLOOR_BYTES, BOMB_RATIO * stored):
+        raise InvalidModel(
+            f"The HDF5 file declares {declared:,} bytes of numbers but stores {stored:,}; no "
+            "trained model is like that. Save the model again."
+        )
 
 
 def _child(group: Any, name: str, path: str) -> Any:
@@ -74,7 +100,7 @@ def _child(group: Any, name: str, path: str) -> Any:
     if not isinstance(link, h5py.HardLink):
         raise InvalidModel(
             f"The HDF5 file holds a {type(link).__name__} at {path}; a Keras model has none, "
-            "and links are not followed."
+            "and links are not followed. Save the model again."
         )
     return group[name]
 
@@ -89,14 +115,50 @@ def check_dataset(dataset: Any, path: str) -> int:
         InvalidModel: the data are elsewhere, or not there.
     """
     if dataset.external or dataset.is_virtual:
-        raise InvalidModel(f"The data of {path} lie in another file, which is not accepted.")
+        raise InvalidModel(
+            f"The data of {path} lie in another file, which is not opened. Save the model again."
+        )
     if dataset.shape is None:
         raise InvalidModel(f"The dataset {path} is empty.")
+    _check_dtype(dataset, path)
+    _check_packing(dataset, path)
     size = int(math.prod(dataset.shape)) * int(dataset.dtype.itemsize)
     stored = int(dataset.id.get_storage_size())
     if size > max(BOMB_FLOOR_BYTES, BOMB_RATIO * stored):
-        raise InvalidModel(f"The dataset {path} declares {size} bytes but stores {stored}.")
+        raise InvalidModel(
+            f"The dataset {path} declares {size:,} bytes but stores {stored:,}; no trained model "
+            "is like that. Save the model again."
+        )
     return size
+
+
+def _check_dtype(dataset: Any, path: str) -> None:
+    """Plain numbers; Keras keeps bfloat16, which HDF5 lacks, as two opaque bytes."""
+    dtype = dataset.dtype
+    opaque = dtype.kind == "V" and dtype.names is None and dtype.itemsize == 2
+    if dtype.subdtype is None and (opaque or dtype.name in DTYPES):
+        return
+    raise InvalidModel(
+        f"The dataset {path} holds values of type {str(dtype)[:80]}; expected floats or integers "
+        "of at most 64 bits, as Keras writes them. Save the model again."
+    )
+
+
+def _check_packing(dataset: Any, path: str) -> None:
+    created = dataset.id.get_create_plist()
+    filters = {created.get_filter(index)[0] for index in range(created.get_nfilters())}
+    if filters - _FILTERS:
+        raise InvalidModel(
+            f"The dataset {path} is packed in a way that is not read here (filters "
+            f"{sorted(filters - _FILTERS)}); Keras packs nothing, and gzip is understood. Save the "
+            "model again."
+        )
+    chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
+    if dataset.chunks and chunk > CHUNK_LIMIT_BYTES:
+        raise InvalidModel(
+            f"The dataset {path} is kept in chunks of {chunk:,} bytes; at most "
+            f"{CHUNK_LIMIT_BYTES:,} are read at once. Save the model again."
+        )
 
 
 def text_attribute(group: Any, name: str) -> str | None:
@@ -122,17 +184,30 @@ def text_attribute(group: Any, name: str) -> str | None:
 def names_attribute(group: Any, name: str) -> list[str]:
     """A list of names; long lists are split by Keras over name0, name1, ..."""
     if name in group.attrs:
-        return [_text(item) for item in np.asarray(group.attrs[name]).ravel()]
+        return _names(group, name)
     found: list[str] = []
     part = 0
     while f"{name}{part}" in group.attrs:
-        found.extend(_text(item) for item in np.asarray(group.attrs[f"{name}{part}"]).ravel())
+        found.extend(_names(group, f"{name}{part}"))
         part += 1
     return found
 
 
+def _names(group: Any, name: str) -> list[str]:
+    stored = h5py.h5a.open(group.id, name.encode())
+    if math.prod(stored.shape or ()) * stored.dtype.itemsize > NAMES_LIMIT_BYTES:
+        raise InvalidModel(f"The attribute {name} of the HDF5 file is too long.")
+    values = np.asarray(group.attrs[name])
+    if values.size and values.dtype.kind not in "SO":
+        raise InvalidModel(f"The attribute {name} of the HDF5 file is not a list of names.")
+    return [_text(item) for item in values.ravel()]
+
+
 def _text(item: Any) -> str:
-    return item.decode("utf-8") if isinstance(item, bytes) else str(item)
+    text = item.decode("utf-8") if isinstance(item, bytes) else str(item)
+    if len(text) > NAME_LIMIT:
+        raise InvalidModel(f"The HDF5 file holds a name of {len(text):,} characters.")
+    return text
 
 
 def blocks(shape: tuple[int, ...], limit: int = BLOCK_ELEMENTS) -> Iterator[tuple[slice, ...]]:

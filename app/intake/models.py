@@ -9,7 +9,14 @@ from typing import Any
 from app.domain.errors import InvalidModel
 from app.domain.model import LayerInfo, Mend, ModelFormat, ModelInfo, TensorInfo
 from app.intake import archive, hdf5, hub
-from app.intake.archive import SAVE_ADVICE, KerasArchive
+from app.intake.archive import KerasArchive
+from app.intake.bounds import (
+    check_building,
+    check_graph_size,
+    check_numbers,
+    check_projection,
+    check_weight_sizes,
+)
 from app.intake.compile_config import read_training
 from app.intake.config import (
     Config,
@@ -20,13 +27,15 @@ from app.intake.config import (
     input_shape,
     parse_graph,
     parse_json,
+    without_building,
 )
 from app.intake.dtypes import output_dtype
 from app.intake.expected import check_shapes
 from app.intake.findings import Findings
 from app.intake.legacy import check_backend, convert, is_legacy
+from app.intake.magic import SAVE_ADVICE, ZIP_MAGIC, check_model_magic
 from app.intake.paths import inner_layers
-from app.intake.refusals import check_layers, check_model_class
+from app.intake.refusals import check_layers, check_model_class, check_root
 from app.intake.shapes import layer_inputs, output_shapes
 from app.intake.variables import (
     Variables,
@@ -36,7 +45,6 @@ from app.intake.variables import (
     legacy_variables,
 )
 
-ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 SETTINGS = [
     "units",
     "filters",
@@ -95,8 +103,7 @@ def inspect_model(path: Path, filename: str, scratch: Path | None = None) -> Mod
     Raises:
         InvalidModel: the file is no Keras model that can be pruned; says why and what to do.
     """
-    with path.open("rb") as file:
-        magic = file.read(8)
+    magic = check_model_magic(path, filename)
     try:
         with _reading(path, magic, filename, scratch or path.parent) as reading:
             return _describe(reading)
@@ -117,14 +124,9 @@ def _reading(path: Path, magic: bytes, filename: str, scratch: Path) -> Iterator
             opened = KerasArchive(file)
             with opened.weights(scratch) as weights, hdf5.opened(weights) as stored:
                 yield _read_archive(opened, stored)
-    elif magic == hdf5.MAGIC:
+    else:
         with hdf5.opened(path) as stored:
             yield _read_hdf5(stored, filename)
-    else:
-        raise InvalidModel(
-            f"{filename} is neither a .keras archive nor an HDF5 file (it begins with "
-            f"{magic!r}). {SAVE_ADVICE}"
-        )
 
 
 def _read_archive(opened: KerasArchive, stored: Any) -> _Reading:
@@ -133,7 +135,9 @@ def _read_archive(opened: KerasArchive, stored: Any) -> _Reading:
     version = metadata.get("keras_version")
     version = version if isinstance(version, str) else None
     training, legacy = config.get("compile_config"), is_legacy(version, config)
+    check_building(config)
     if hub.is_hub(config):
+        config = without_building(config)
         check_model_class(config)
         graph, variables = hub.stored_graph(config, layers_group(stored))
         needs = _requirements(config)
@@ -162,6 +166,7 @@ def _read_hdf5(stored: Any, filename: str) -> _Reading:
     legacy = is_legacy(version, config)
     if legacy:
         check_backend(hdf5.text_attribute(stored, "backend"))
+    check_building(config)
     conversion = convert(config, legacy=legacy, hdf5_file=True)
     graph = checked_graph(conversion.config)
     variables = legacy_variables(graph, stored)
@@ -183,27 +188,37 @@ def checked_graph(config: Config) -> Graph:
             "their graph in the file; a subclassed model is code. Rebuild it as one of these "
             "and save it again; save models of KerasHub as .keras."
         )
+    config = without_building(config)
     graph = parse_graph(config)
+    check_graph_size(graph)
+    check_root(config)
     check_layers(graph)
     return graph
 
 
 def _describe(reading: _Reading) -> ModelInfo:
     graph = reading.graph
-    inputs = layer_inputs(graph)
-    findings = Findings()
-    for layer in graph.layers:
-        with findings.of(layer.name):
-            found = reading.variables[layer.name]
-            check_shapes(layer, inputs.get(layer.name, []), found)
-            check_values(layer, found)
-    findings.check()
-    layers = tuple(_layer(layer, reading.variables) for layer in graph.layers)
     if reading.graph_known and not input_layers(graph):
         raise InvalidModel(
             "The model does not say what shape its input has. Build it (call it once, or add a "
             "keras.Input as its first layer) and save it again."
         )
+    findings = Findings()
+    for layer in graph.layers:
+        with findings.of(layer.name):
+            check_numbers(layer)
+    findings.check()
+    inputs = layer_inputs(graph)
+    for layer in graph.layers:
+        with findings.of(layer.name):
+            found = reading.variables[layer.name]
+            check_shapes(layer, inputs.get(layer.name, []), found)
+            if reading.graph_known:
+                check_weight_sizes(layer, found)
+                check_projection(layer, found)
+            check_values(layer, found)
+    findings.check()
+    layers = tuple(_layer(layer, reading.variables) for layer in graph.layers)
     return ModelInfo(
         format=reading.format,
         keras_version=reading.keras_version,

@@ -8,6 +8,7 @@ splits by its own seed. Several inputs or outputs are named after a dot: `x_trai
 import math
 import re
 import sys
+import tokenize
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -172,6 +173,7 @@ def _read_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str, slot
             KeyError,
             TypeError,
             SyntaxError,
+            tokenize.TokenError,  # numpy tries to mend headers of Python 2 token by token
             MemoryError,
             RecursionError,
         ) as error:

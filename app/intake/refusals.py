@@ -5,6 +5,7 @@ from typing import Any
 
 from app.domain.errors import InvalidModel
 from app.intake import hub
+from app.intake.allowed import check_allowed
 from app.intake.config import Config, Graph, Layer
 from app.intake.findings import Findings
 from app.intake.known import ACTIVATIONS, KNOWN_LAYERS, PYTHON_NAMES, REASONS, SCOPE_NAME
@@ -44,16 +45,38 @@ def check_layer(layer: Layer) -> None:
         )
     for entry in (layer.entry, *wrapped_entries(layer.config)):
         check_class(layer.name, entry)
-    if layer.inner is None:
-        for part in dictionaries(layer.entry):
-            check_object(layer.name, part)
+    for part in _own_parts(layer):
+        check_object(layer.name, part)
     check_precision(layer.name, layer.entry if layer.inner is None else {})
+    for part in _own_parts(layer):
+        check_allowed(layer.name, part)
     if layer.inner is None and is_misread(layer):
         raise InvalidModel(
             f"Layer {layer.name!r} is a function of keras.ops, which an .h5 file does not tell "
             f"from the layer {layer.class_name!r}, so Keras cannot load it. Load the model where "
             "it was made and save it as .keras."
         )
+
+
+def _own_parts(layer: Layer) -> Iterator[Config]:
+    """All dictionaries of a layer; those of a nested model's layers belong to these."""
+    entry = layer.entry
+    if layer.inner is not None:
+        config = {key: value for key, value in layer.config.items() if key != "layers"}
+        entry = {**entry, "config": config}
+    return dictionaries(entry)
+
+
+def check_root(config: Config) -> None:
+    """What a model's own config holds beside its layers.
+
+    Raises:
+        InvalidModel: it names what is not allowed.
+    """
+    own = {key: value for key, value in config["config"].items() if key != "layers"}
+    for part in dictionaries({**config, "config": own}):
+        check_object("model", part)
+        check_allowed("model", part)
 
 
 def is_misread(layer: Layer) -> bool:
@@ -83,6 +106,9 @@ def check_model_class(config: Config) -> None:
             check_object(name, part)
     with findings.of(name):
         check_precision(name, config)
+    with findings.of(name):
+        for part in dictionaries(config):
+            check_allowed(name, part)
     findings.check()
 
 

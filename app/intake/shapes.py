@@ -1,5 +1,6 @@
 """Shapes of a graph's tensors, inferred without running it."""
 
+from app.intake.bounds import check_tensor
 from app.intake.config import (
     MODEL_CLASSES,
     Config,
@@ -22,13 +23,21 @@ Known = dict[tuple[str, int], Shapes]
 
 
 def output_shapes(graph: Graph) -> tuple[Shape | None, ...]:
-    """Shapes of the model's outputs, batch axis first; `None` where one cannot be told."""
+    """Shapes of the model's outputs, batch axis first; `None` where one cannot be told.
+
+    Raises:
+        InvalidModel: a tensor on the way there is too large.
+    """
     inputs = tuple(input_shape(layer) for layer in input_layers(graph))
     return tuple(_Walk().outputs(graph, inputs))
 
 
 def layer_inputs(graph: Graph) -> dict[str, Shapes]:
-    """The input shapes of every layer's first call."""
+    """The input shapes of every layer's first call.
+
+    Raises:
+        InvalidModel: a tensor of the graph is too large.
+    """
     inputs = tuple(input_shape(layer) for layer in input_layers(graph))
     found: dict[str, Shapes] = {}
     _Walk().known(graph, inputs, found)
@@ -70,6 +79,7 @@ class _Walk:
             if layer.class_name == "InputLayer":
                 at = names.index(layer.name) if layer.name in names else len(inputs)
                 known[(layer.name, 0)] = [inputs[at] if at < len(inputs) else input_shape(layer)]
+                check_tensor(layer.name, known[(layer.name, 0)][0])
         pending = [(layer, index) for layer in graph.layers for index in range(len(layer.calls))]
         for _ in range(PASS_LIMIT):
             waiting: list[tuple[Layer, int]] = []
@@ -92,6 +102,7 @@ class _Walk:
         known: Known = {}
         current: Shapes = list(inputs[:1]) or [None]
         for layer in graph.layers:
+            check_tensor(layer.name, current[0])
             if layer.class_name != "InputLayer":
                 seen[layer.name] = current
                 current = self._infer(layer, current)[:1]
@@ -99,6 +110,12 @@ class _Walk:
         return known
 
     def _infer(self, layer: Layer, inputs: Shapes, call: int = 0) -> Shapes:
+        shapes = self._inferred(layer, inputs, call)
+        for shape in shapes:
+            check_tensor(layer.name, shape)
+        return shapes
+
+    def _inferred(self, layer: Layer, inputs: Shapes, call: int) -> Shapes:
         if layer.inner is not None:
             return self.outputs(layer.inner, tuple(inputs))
         if layer.is_operation:

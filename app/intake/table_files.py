@@ -19,6 +19,8 @@ from app.domain.errors import InvalidDataset
 MAX_COLUMNS = 10_000
 MAX_ROWS = 50_000_000
 MAX_CELLS = 2_000_000_000
+MAX_RATIO = 200
+RATIO_FREE_BYTES = 256 * 2**20
 MAX_HEADER_BYTES = 2 * 2**20
 BLOCK_BYTES = 8 * 2**20
 BATCH_CELLS = 2**20
@@ -122,6 +124,7 @@ def _open_parquet(path: Path) -> Table:
     # pandas stores an unnamed row index as a column; it is no feature.
     names = tuple(name for name in file.schema_arrow.names if not name.startswith("__index_level_"))
     _check_width(metadata.num_columns)
+    _check_expansion(metadata, path.stat().st_size)
     file.close()
 
     def batches() -> Iterator[Any]:
@@ -131,6 +134,18 @@ def _open_parquet(path: Path) -> Table:
                 yield batch.select(list(names))
 
     return Table(names, batches)
+
+
+def _check_expansion(metadata: Any, stored: int) -> None:
+    """What the file unpacks to: runs of one value take no space in it, but all in memory."""
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    unpacked = max(sum(g.total_byte_size for g in groups), metadata.num_rows * 8)
+    if unpacked > max(RATIO_FREE_BYTES, MAX_RATIO * stored):
+        raise InvalidDataset(
+            f"Expected a table that unpacks to at most {MAX_RATIO} times its size; this one has "
+            f"{stored:,} bytes and {metadata.num_rows:,} rows, {unpacked:,} bytes unpacked. Upload "
+            "a sample of it, or write it without compression."
+        )
 
 
 def _check_width(columns: int) -> None:

@@ -14,12 +14,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.adapters.database import DatasetRow, JobRow, ModelRow, SweepRow
-from app.domain.dataset import DatasetOptions
+from app.domain.dataset import DatasetInfo, DatasetOptions
+from app.domain.model import ModelInfo
 from app.domain.people import DEFAULT_OWNER
+from app.domain.ports import Blob
 from app.domain.spec import PruningSpec
 from app.domain.sweep import SweepSpec, members
-from app.intake.datasets import inspect_dataset
-from app.intake.models import inspect_model
 from app.services.jobs import Jobs
 from app.services.sweeps import Sweeps
 from app.services.uploads import Uploads
@@ -76,21 +76,15 @@ class Examples:
 
     def _model(self) -> None:
         if not self._there(ModelRow, MODEL):
-            info = inspect_model(MODEL_FILE, MODEL_FILE.name)
-            self._keep(
-                ModelRow, self.id(MODEL), MODEL_FILE, info.model_dump(mode="json", by_alias=True)
-            )
+            info, blob = self.uploads.read_model(MODEL_FILE, MODEL_FILE.name)
+            self._keep(ModelRow, self.id(MODEL), MODEL_FILE, info, blob)
 
     def _dataset(self) -> None:
         if not self._there(DatasetRow, DATASET):
             options = DatasetOptions(scale=1 / 16)
-            info = inspect_dataset(DATASET_FILE, DATASET_FILE.name, options)
-            self._keep(
-                DatasetRow,
-                self.id(DATASET),
-                DATASET_FILE,
-                info.model_dump(mode="json", by_alias=True),
-            )
+            info = self.uploads.readers.dataset(DATASET_FILE, DATASET_FILE.name, options)
+            blob = self.uploads.store.put_file(None, DATASET_FILE)
+            self._keep(DatasetRow, self.id(DATASET), DATASET_FILE, info, blob)
 
     def _job(self) -> None:
         spec = self.ensure_named(JOB_SPEC)
@@ -117,14 +111,10 @@ class Examples:
         kind: type[ModelRow | DatasetRow],
         id_: str,
         file: Path,
-        info: dict[str, object],
+        info: ModelInfo | DatasetInfo,
+        blob: Blob,
     ) -> None:
-        writer = self.uploads.store.writer()
-        try:
-            writer.write(file.read_bytes())
-            blob = writer.commit()
-        finally:
-            writer.abort()
+        content = file.read_bytes()
         with self.uploads.database.write() as session:
             session.add(
                 kind(
@@ -133,9 +123,9 @@ class Examples:
                     created_at=_now(session),
                     filename=file.name,
                     key=blob.key,
-                    bytes=blob.bytes,
-                    sha256=blob.sha256,
-                    info=info,
+                    bytes=len(content),
+                    sha256=hashlib.sha256(content).hexdigest(),
+                    info=info.model_dump(mode="json", by_alias=True),
                 )
             )
 

@@ -21,6 +21,7 @@ from app.domain.dataset import DatasetInfo
 from app.domain.errors import AttemptsExhausted, InternalError
 from app.domain.job import ArtifactFile, Attempt, Checkpoint, Progress, Status
 from app.domain.model import ModelInfo
+from app.domain.ports import content_sha256
 from app.domain.spec import PruningSpec
 from app.services import events, quotas
 
@@ -135,7 +136,7 @@ def _attempt(session: Session, row: JobRow) -> Attempt:
             "fence": row.fence,
             "spec": PruningSpec.model_validate(row.spec),
             "model_key": model.key,
-            "model_sha256": model.sha256,
+            "model_sha256": content_sha256(model.key),
             "model": ModelInfo.model_validate(model.info),
             "dataset_key": dataset.key if dataset else None,
             "dataset_sha256": dataset.sha256 if dataset else None,

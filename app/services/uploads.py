@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import func, select
@@ -13,10 +14,10 @@ from app.domain.dataset import DatasetOptions
 from app.domain.errors import InUse, InvalidUpload, NotFound
 from app.domain.ids import new_id
 from app.domain.job import ENDED
+from app.domain.model import ModelInfo
 from app.domain.people import ANYBODY, Caller
-from app.domain.ports import BlobWriter
-from app.intake.datasets import inspect_dataset
-from app.intake.models import inspect_model
+from app.domain.ports import Blob, BlobWriter
+from app.intake.process import Readers
 from app.services import audit, quotas
 from app.services.idempotency import Answer, fingerprint, once
 from app.services.resources import (
@@ -41,16 +42,18 @@ class Uploads:
         database: Database,
         store: FolderStore,
         settings: Settings,
+        readers: Readers | None = None,
         caller: Caller = ANYBODY,
     ) -> None:
         self.database = database
         self.store = store
         self.settings = settings
+        self.readers = readers or Readers()
         self.caller = caller
 
     def of(self, caller: Caller) -> "Uploads":
         """The same on another's behalf."""
-        return Uploads(self.database, self.store, self.settings, caller)
+        return Uploads(self.database, self.store, self.settings, self.readers, caller)
 
     # --- create ----------------------------------------------------------------------------
     def room(self, needed_bytes: int = 0) -> int:
@@ -67,11 +70,13 @@ class Uploads:
     def add_model(self, writer: BlobWriter, filename: str, key: str | None) -> Answer:
         """Take a finished upload as a model.
 
-        Raises `InvalidModel`, `StorageFull`; then nothing is kept.
+        What is kept is the canonical copy; size and hash that are shown are the upload's. Raises
+        `InvalidModel`, `StorageFull`; then nothing is kept.
         """
-        info = inspect_model(writer.path, filename)
+        info, blob = self.read_model(writer.path, filename)
         return self._add(
             writer,
+            lambda: blob,
             filename,
             info.model_dump(mode="json", by_alias=True),
             ModelRow,
@@ -93,9 +98,10 @@ class Uploads:
 
         Raises `InvalidDataset`, `StorageFull`; then nothing is kept.
         """
-        info = inspect_dataset(writer.path, filename, options)
+        info = self.readers.dataset(writer.path, filename, options)
         return self._add(
             writer,
+            writer.commit,
             filename,
             info.model_dump(mode="json", by_alias=True),
             DatasetRow,
@@ -106,9 +112,18 @@ class Uploads:
             lambda row: dataset_resource(row).model_dump(mode="json", by_alias=True),
         )
 
+    def read_model(self, path: Path, filename: str) -> tuple[ModelInfo, Blob]:
+        """What a model file holds, and its stored canonical copy. Raises `InvalidModel`."""
+        with self.store.scratch() as folder:
+            canonical = folder / "canonical"
+            info = self.readers.model(path, filename, canonical)
+            _check_storable(info.model_dump(mode="json", by_alias=True))
+            return info, self.store.put_file(None, canonical)
+
     def _add(
         self,
         writer: BlobWriter,
+        keep: Callable[[], Blob],
         filename: str,
         info: dict[str, Any],
         kind: type[Row],
@@ -119,24 +134,25 @@ class Uploads:
         show: Callable[[Row], dict[str, Any]],
     ) -> Answer:
         _check_storable(info)
-        blob = writer.commit()
+        sha256, size = writer.sha256, writer.bytes_written
+        blob = keep()
 
         def create(session: Session) -> Answer:
             quotas.lock(session, self.caller.owner)
-            quotas.check_room(session, self.caller.owner, self.settings, blob.bytes)
+            quotas.check_room(session, self.caller.owner, self.settings, size)
             row = kind(
                 id=new_id(prefix),
                 owner=self.caller.owner,
                 created_at=session.scalar(select(func.clock())),
                 filename=filename[:255],
                 key=blob.key,
-                bytes=blob.bytes,
-                sha256=blob.sha256,
+                bytes=size,
+                sha256=sha256,
                 info=info,
             )
             session.add(row)
             session.flush()
-            audit.record(session, self.caller, f"{NOUNS[kind]}.upload", row.id, sha256=blob.sha256)
+            audit.record(session, self.caller, f"{NOUNS[kind]}.upload", row.id, sha256=sha256)
             return Answer(status=201, location=f"/v1/{collection}/{row.id}", body=show(row))
 
         return once(self.database, f"{collection}:{self.caller.owner}", key, print_, create)

@@ -55,7 +55,7 @@ class World:
         self.database = Database(url)
         self.store = FolderStore(self.settings.store_dir)
         self.jobs = Jobs(self.database, self.store, SilentQueue(), self.settings)
-        Examples(Uploads(self.database, self.store), self.jobs).ensure("mdl_example")
+        Examples(Uploads(self.database, self.store, self.settings), self.jobs).ensure("mdl_example")
         self.draining = False
 
     def claim(self, **more: Any) -> Attempt:
@@ -375,7 +375,7 @@ def _until(condition: Callable[[], bool]) -> bool:
 def test_a_dry_run_is_handed_the_data_only_where_it_looks_at_it(
     world: World, criterion: str, there: bool
 ) -> None:
-    Examples(Uploads(world.database, world.store), world.jobs).ensure("dts_example")
+    Examples(Uploads(world.database, world.store, world.settings), world.jobs).ensure("dts_example")
     spec = PruningSpec.model_validate(
         {
             "model": "mdl_example",

@@ -17,13 +17,14 @@ import h5py
 from app.domain.errors import InvalidModel
 from app.domain.model import Mend
 from app.intake import archive, hdf5
-from app.intake.archive import SAVE_ADVICE, KerasArchive
+from app.intake.archive import KerasArchive
 from app.intake.config import Config, parse_graph, parse_json
 from app.intake.legacy.config import translate_model
 from app.intake.legacy.masks import check_masks
 from app.intake.legacy.modern import with_modules
 from app.intake.legacy.notes import Notes, Scaling
 from app.intake.legacy.weights import lay_out, scale_archive, scale_hdf5
+from app.intake.magic import HDF5_MAGIC, SAVE_ADVICE
 
 TARGET_VERSION = "3.15.1"
 """What mended files say that they were written by, so that they are not mended twice."""
@@ -107,7 +108,7 @@ def mend_file(source: Path, destination: Path) -> tuple[Mend, ...]:
     with source.open("rb") as file:
         magic = file.read(8)
     try:
-        if magic == hdf5.MAGIC:
+        if magic == HDF5_MAGIC:
             return _mend_hdf5(source, destination)
         return _mend_archive(source, destination)
     except InvalidModel:
@@ -180,4 +181,5 @@ def _write_archive(path: Path, config: Config, weights: Path, source: KerasArchi
         target.writestr(archive.CONFIG, json.dumps(config))
         target.write(weights, archive.WEIGHTS)
         for name in source.assets():
-            source.copy_member(name, target)
+            with source.member(name) as content, target.open(name, "w") as sink:
+                shutil.copyfileobj(content, sink)

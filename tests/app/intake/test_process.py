@@ -1,0 +1,157 @@
+"""The process that reads an upload: what ends it badly is a refusal, and it holds nothing."""
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from app.domain.dataset import DatasetOptions
+from app.domain.errors import InternalError, InvalidDataset, InvalidModel, Unavailable
+from app.intake import process
+from app.intake.models import inspect_model
+from app.intake.process import MIB, Readers
+from app.services.examples import DATASET_FILE, MODEL_FILE
+
+CONFINED = (
+    "import json, sys, os, signal, time\n"
+    "from app.intake.confinement import Limits, confine\n"
+    "order = json.load(sys.stdin)\n"
+    "confine(Limits.model_validate(order['limits']))\n"
+)
+
+
+@pytest.fixture
+def instead(monkeypatch):
+    """Let another program stand for the one that reads; it is confined like that."""
+    return lambda code: monkeypatch.setattr(process, "CHILD", ("-c", CONFINED + code))
+
+
+def read(folder, readers=None):
+    return (readers or Readers()).model(MODEL_FILE, "m.keras", folder / "canonical")
+
+
+def test_a_model_is_read_as_it_is_here_and_written_anew(tmp_path):
+    info = read(tmp_path)
+    assert info == inspect_model(MODEL_FILE, "m.keras")
+    assert [path.name for path in tmp_path.iterdir()] == ["canonical"]
+    again = inspect_model(tmp_path / "canonical", "m.keras")
+    assert again.model_copy(update={"training": info.training}) == info
+
+
+def test_equal_uploads_give_equal_copies(tmp_path):
+    copies = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        read(tmp_path / name)
+        copies.append((tmp_path / name / "canonical").read_bytes())
+    assert copies[0] == copies[1]
+
+
+def test_a_data_set_is_read():
+    info = Readers().dataset(DATASET_FILE, "digits.npz", DatasetOptions(scale=0.0625))
+    assert info.format == "npz"
+
+
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGBUS"])
+def test_a_crash_is_a_refusal(instead, tmp_path, name):
+    instead(f"signal.signal(signal.{name}, signal.SIG_DFL); os.kill(os.getpid(), signal.{name})")
+    with pytest.raises(InvalidModel, match=f"{name}.*Save it again"):
+        read(tmp_path)
+
+
+def test_too_much_memory_is_a_refusal(instead, tmp_path):
+    instead("bytearray(900 * 2**20)")
+    with pytest.raises(InternalError):
+        read(tmp_path, Readers(memory_bytes=512 * MIB))
+    instead(
+        "try:\n    bytearray(900 * 2**20)\nexcept MemoryError:\n    print('{\"memory\": true}')\n"
+    )
+    with pytest.raises(InvalidModel, match="more than the 512 MiB"):
+        read(tmp_path, Readers(memory_bytes=512 * MIB))
+    instead("os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(InvalidModel, match="more than the 1024 MiB"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("code", ["time.sleep(60)", "while True: pass"])
+def test_an_endless_reading_is_stopped_and_refused(instead, monkeypatch, code):
+    monkeypatch.setattr(process, "BASE_SECONDS", 4)
+    monkeypatch.setattr(process, "BASE_CPU_SECONDS", 2)
+    instead(code)
+    with pytest.raises(InvalidDataset, match="longer than 2 s"):
+        Readers().dataset(DATASET_FILE, "d.npz", DatasetOptions())
+
+
+@pytest.mark.parametrize(
+    "answer", ["no JSON", "[]", "{}", "[" * 5000, json.dumps({"info": {"format": "keras"}})]
+)
+def test_an_answer_is_not_believed(instead, tmp_path, answer):
+    instead(f"print({answer!r})")
+    with pytest.raises(InternalError):
+        read(tmp_path)
+
+
+def test_an_answer_without_end_is_cut(instead, monkeypatch, tmp_path):
+    monkeypatch.setattr(process, "ANSWER_LIMIT_BYTES", MIB)
+    instead("while True: sys.stdout.write('x' * 65536)")
+    with pytest.raises(InternalError):
+        read(tmp_path)
+
+
+def test_nothing_is_inherited(instead, monkeypatch, tmp_path):
+    monkeypatch.setenv("SECATEUR_SECRET", "secret")
+    instead(
+        "status = open('/proc/self/status').read()\n"
+        "held = [os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd')\n"
+        "        if os.path.exists(f'/proc/self/fd/{n}')]\n"
+        "said = {'env': dict(os.environ), 'held': held,\n"
+        "        'privileges': 'NoNewPrivs:\\t1' in status, 'path': sys.path[0]}\n"
+        "print(json.dumps({'refused': {'detail': json.dumps(said), 'errors': []}}))\n"
+    )
+    with (tmp_path / "open").open("wb"), pytest.raises(InvalidModel) as caught:
+        read(tmp_path)
+    said = json.loads(caught.value.detail)
+    assert "secret" not in said["env"].values()
+    assert set(said["env"]) <= set(process.environment("/")) | {"LC_CTYPE"}
+    assert not any(str(tmp_path / "open") in path for path in said["held"])
+    assert said["privileges"]
+
+
+def test_only_a_few_read_at_once(instead, monkeypatch, tmp_path):
+    monkeypatch.setattr(process, "WAIT_SECONDS", 0.1)
+    instead("open('begun', 'w').close()\ntime.sleep(30)")
+    monkeypatch.setattr(process, "BASE_SECONDS", 5)
+    readers = Readers(at_once=1)
+
+    def hold():
+        with pytest.raises(InvalidModel):
+            read(tmp_path, readers)
+
+    first = threading.Thread(target=hold)
+    first.start()
+    while not (tmp_path / "begun").exists():
+        pass
+    with pytest.raises(Unavailable, match="busy"):
+        read(tmp_path, readers)
+    first.join()
+
+
+def test_the_api_opens_no_hdf5_itself():
+    code = (
+        "import sys, app.main; "
+        "bad = {'h5py', 'pyarrow', 'PIL', 'keras', 'tensorflow'} & set(sys.modules); "
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
+
+
+def test_the_process_imports_neither_keras_nor_tensorflow():
+    code = (
+        "import sys, app.intake.child, app.intake.canonical, app.intake.datasets; "
+        "bad = {'keras', 'tensorflow'} & set(sys.modules); "
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
