@@ -22,10 +22,12 @@ def main() -> None:
     # What a library prints must not be taken for the answer.
     answer_file = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    confine(Limits.model_validate(order["limits"]))
+    lacks = confine(
+        Limits.model_validate(order["limits"]), Path(order["path"]), Path(order["folder"])
+    )
     with answer_file:
-        answer = _answer(order)
-        answer_file.write(json.dumps(answer | {"peak_bytes": _peak_bytes()}).encode())
+        answer = _answer(order) | {"peak_bytes": _peak_bytes(), "lacks": lacks}
+        answer_file.write(json.dumps(answer).encode())
     os._exit(0)  # Nothing is left to tidy up.
 
 

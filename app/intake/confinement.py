@@ -1,16 +1,16 @@
 """What holds back the process that reads an upload; nothing in it may rely on good files."""
 
-import ctypes
 import os
 import resource
-import signal
-import sys
+from pathlib import Path
 
+import app
+from app.confinement import landlock, paths, seccomp
+from app.confinement.kernel import LINUX
+from app.confinement.network import leave_network
+from app.confinement.process import die_with_parent, hide_memory, no_new_privileges
 from app.domain.base import Record
 
-PR_SET_PDEATHSIG = 1
-PR_SET_DUMPABLE = 4
-PR_SET_NO_NEW_PRIVS = 38
 OPEN_FILES = 64
 
 
@@ -42,25 +42,47 @@ def environment(folder: str) -> dict[str, str]:
     }
 
 
-def confine(limits: Limits) -> None:
+def confine(limits: Limits, upload: Path, folder: Path) -> dict[str, str]:
     """Hold this process back, for good; called before it looks at the upload.
 
-    Every mechanism belongs here: what is added later is added in this function alone.
+    It keeps the API's user, whose other files Landlock keeps from it.
+
+    Args:
+        limits: of its resources.
+        upload: the one file that it reads.
+        folder: the one folder that it writes to.
+
+    Returns:
+        What this system lacks, and why, by mechanism.
     """
-    if sys.platform.startswith("linux"):
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    for kind, value in (
-        (resource.RLIMIT_DATA, limits.memory_bytes),
-        (resource.RLIMIT_AS, 2 * limits.memory_bytes),
-        (resource.RLIMIT_FSIZE, limits.file_bytes),
-        (resource.RLIMIT_CPU, limits.seconds),
-        (resource.RLIMIT_NOFILE, OPEN_FILES),
-        (resource.RLIMIT_CORE, 0),
+    die_with_parent()
+    lacks = {}
+    if not (network := leave_network()).active:
+        lacks["network"] = network.detail
+    if LINUX:
+        no_new_privileges()
+        hide_memory()
+    readable = (*paths.code(app), *paths.system(), upload)
+    if not (files := landlock.apply(readable, (folder,))).active:
+        lacks["landlock"] = files.detail
+    if not (calls := seccomp.apply()).active:
+        lacks["seccomp"] = calls.detail
+    _limit(limits)
+    return lacks
+
+
+def _limit(limits: Limits) -> None:
+    for kind, soft, more in (
+        (resource.RLIMIT_DATA, limits.memory_bytes, 0),
+        (resource.RLIMIT_AS, 2 * limits.memory_bytes, 0),
+        (resource.RLIMIT_FSIZE, limits.file_bytes, 0),
+        # SIGXCPU says what happened; whoever ignores it is killed a second later.
+        (resource.RLIMIT_CPU, limits.seconds, 1),
+        (resource.RLIMIT_NOFILE, OPEN_FILES, 0),
+        (resource.RLIMIT_CORE, 0, 0),
     ):
-        _, hard = resource.getrlimit(kind)
-        if hard != resource.RLIM_INFINITY:
-            value = min(value, hard)
-        resource.setrlimit(kind, (value, value))
+        _, most = resource.getrlimit(kind)
+        hard = soft + more
+        if most != resource.RLIM_INFINITY:
+            soft, hard = min(soft, most), min(hard, most)
+        resource.setrlimit(kind, (soft, hard))

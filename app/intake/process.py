@@ -94,7 +94,7 @@ class Readers:
             Unavailable: no process could be had.
         """
         check_model_magic(path, filename)
-        order = {"kind": "model", "folder": str(canonical.parent), "canonical": canonical.name}
+        order = {"kind": "model", "canonical": canonical.name}
         answer = self._ask(order, path, filename, canonical.parent, InvalidModel)
         try:
             return ModelInfo.model_validate(answer)
@@ -132,7 +132,8 @@ class Readers:
             seconds=BASE_CPU_SECONDS + more,
         )
         order |= {
-            "path": str(path.absolute()),
+            "path": str(path.resolve()),
+            "folder": str(folder.resolve()),
             "filename": filename,
             "limits": limits.model_dump(),
         }
@@ -146,6 +147,7 @@ class Readers:
             seconds=round(time.monotonic() - began, 3),
             cpu_seconds=round(end.cpu_seconds, 3),
             peak_bytes=answer.get("peak_bytes"),
+            lacks=answer.get("lacks"),
             status=end.status,
         )
         return _told(answer, end, filename, limits, refusal)

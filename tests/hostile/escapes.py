@@ -1,8 +1,8 @@
 # The body of a hostile job: tries every way out, and tells how each ended.
 # Runs in the child, indented into the function `work` of tests/hostile/jail.py.
 import importlib, json, resource
-from workers.confinement.kernel import MACHINE, call, syscall
-from workers.confinement.syscalls import ARCHITECTURES
+from app.confinement.kernel import MACHINE, call, syscall
+from app.confinement.syscalls import ARCHITECTURES
 
 number = ARCHITECTURES[MACHINE].number
 parent = os.getppid()

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from workers.confinement.kernel import call
+from app.confinement.kernel import call
 
 CLONE_NEWNS = 0x00020000
 

@@ -114,8 +114,8 @@ def test_nothing_gets_out(
 def test_an_attack_on_the_kernel_ends_the_job(prison: Jail, attack: str) -> None:
     kind, words = prison.failure(
         f"""
-        from workers.confinement.kernel import MACHINE
-        from workers.confinement.syscalls import ARCHITECTURES
+        from app.confinement.kernel import MACHINE
+        from app.confinement.syscalls import ARCHITECTURES
         NUMBER = ARCHITECTURES[MACHINE].number
         {attack}
         """
@@ -251,7 +251,7 @@ def test_who_cannot_confine_runs_no_job(prison: Jail, monkeypatch: pytest.Monkey
     # What the child would say on a kernel without seccomp.
     program = prison.program("(out / 'touched').touch()")
     unable = (
-        "from workers.confinement import seccomp\n"
+        "from app.confinement import seccomp\n"
         "from app.domain.confinement import Mechanism\n"
         "seccomp.apply = lambda: Mechanism(detail='no such call')\n"
     )

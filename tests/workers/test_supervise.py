@@ -338,7 +338,7 @@ def test_a_child_dies_with_its_parent() -> None:
         """
         import subprocess, sys
         child = subprocess.Popen([sys.executable, "-c",
-            "from workers.confinement.process import die_with_parent; die_with_parent();"
+            "from app.confinement.process import die_with_parent; die_with_parent();"
             "print('armed', flush=True); import time; time.sleep(60)"], stdout=subprocess.PIPE)
         child.stdout.readline()
         print(child.pid, flush=True)

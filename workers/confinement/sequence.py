@@ -17,15 +17,16 @@
 import os
 from pathlib import Path
 
+from app.confinement import landlock, seccomp
+from app.confinement.kernel import LINUX
+from app.confinement.network import leave_network
+from app.confinement.process import die_with_parent, hide_memory, no_new_privileges
+from app.confinement.user import drop_user
 from app.domain.base import Record
 from app.domain.confinement import Confinement, Mechanism
-from workers.confinement import landlock, paths, seccomp
+from workers.confinement import paths
 from workers.confinement.environment import clear_environment
-from workers.confinement.kernel import LINUX
 from workers.confinement.limits import Limits, close_descriptors, limit_resources
-from workers.confinement.network import leave_network
-from workers.confinement.process import die_with_parent, hide_memory, no_new_privileges
-from workers.confinement.user import drop_user
 
 
 class Confines(Record):
@@ -57,7 +58,7 @@ def enter(confines: Confines) -> Confinement:
     die_with_parent(confines.parent)
     return Confinement(
         user=user,
-        landlock=landlock.apply(folder),
+        landlock=landlock.apply(paths.readable(folder), paths.writable(folder)),
         seccomp=Mechanism(detail="not yet"),
         network=network,
     )

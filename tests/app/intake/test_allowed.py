@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+from typing import Any
 
 import keras
 import pytest
@@ -20,7 +21,7 @@ from app.intake.allowed_names import (
 )
 
 
-def classes(module, base):
+def classes(module: Any, base: type) -> set[str]:
     return {
         name
         for name, value in vars(module).items()
@@ -37,17 +38,17 @@ def classes(module, base):
     ],
     ids=["initializers", "regularizers", "constraints"],
 )
-def test_names_are_those_of_keras(module, base, names):
+def test_names_are_those_of_keras(module: Any, base: type, names: frozenset[str]) -> None:
     assert classes(module, base) == names
 
 
-def test_policies_are_those_of_keras():
+def test_policies_are_those_of_keras() -> None:
     assert classes(keras.dtype_policies, keras.dtype_policies.DTypePolicy) | {"DTypePolicy"} == (
         POLICIES
     )
 
 
-def test_operations_are_those_of_keras_that_call_nothing():
+def test_operations_are_those_of_keras_that_call_nothing() -> None:
     found = {}
     for item in pkgutil.iter_modules(importlib.import_module("keras.src.ops").__path__):
         if item.name.endswith("_test"):
@@ -75,9 +76,9 @@ def test_operations_are_those_of_keras_that_call_nothing():
         keras.layers.GroupQueryAttention(8, 2, 1),
         keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
-def test_what_keras_writes_is_allowed(value):
+def test_what_keras_writes_is_allowed(value: Any) -> None:
     written = serialize_keras_object(value)
     assert isinstance(written, str) or is_allowed(written)
 
@@ -100,5 +101,5 @@ def test_what_keras_writes_is_allowed(value):
     ],
     ids=str,
 )
-def test_what_computes_no_part_of_a_model_is_not(entry):
+def test_what_computes_no_part_of_a_model_is_not(entry: dict[str, Any]) -> None:
     assert not is_allowed(entry)

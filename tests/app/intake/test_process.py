@@ -1,5 +1,6 @@
 """The process that reads an upload: what ends it badly is a refusal, and it holds nothing."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -17,9 +18,11 @@ from app.services.examples import DATASET_FILE, MODEL_FILE
 
 CONFINED = (
     "import json, sys, os, signal, time\n"
+    "from pathlib import Path\n"
     "from app.intake.confinement import Limits, confine\n"
     "order = json.load(sys.stdin)\n"
-    "confine(Limits.model_validate(order['limits']))\n"
+    "path, folder = Path(order['path']), Path(order['folder'])\n"
+    "lacks = confine(Limits.model_validate(order['limits']), path, folder)\n"
 )
 
 
@@ -118,6 +121,45 @@ def test_nothing_is_inherited(instead, monkeypatch, tmp_path):
     assert set(said["env"]) <= set(process.environment("/")) | {"LC_CTYPE"}
     assert not any(str(tmp_path / "open") in path for path in said["held"])
     assert said["privileges"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the mechanisms are Linux'")
+def test_it_reaches_the_upload_and_its_folder_and_nothing_else(instead, tmp_path):
+    beside = tmp_path / "beside"
+    beside.write_text("of another")
+    folder = tmp_path / "own"
+    folder.mkdir()
+    instead(
+        f"beside = {str(beside)!r}\n"
+        "def tried(action):\n"
+        "    try:\n"
+        "        action()\n"
+        "    except OSError as error:\n"
+        "        return error.errno\n"
+        "import socket\n"
+        "said = {\n"
+        "    'upload': tried(lambda: path.read_bytes()),\n"
+        "    'own': tried(lambda: (folder / 'new').write_text('x')),\n"
+        "    'passwd': tried(lambda: open('/etc/passwd')),\n"
+        "    'beside': tried(lambda: open(beside)),\n"
+        "    'write beside': tried(lambda: open(beside + '2', 'w')),\n"
+        "    'write upload': tried(lambda: open(path, 'a')),\n"
+        "    'link': tried(lambda: os.symlink('/etc/passwd', folder / 'link')),\n"
+        "    'socket': tried(lambda: socket.socket()),\n"
+        "    'fork': tried(os.fork),\n"
+        "    'exec': tried(lambda: os.execv('/bin/true', ['true'])),\n"
+        "    'parent': tried(lambda: os.kill(os.getppid(), 0)),\n"
+        "    'lacks': [name for name in lacks if name != 'network'],\n"
+        "}\n"
+        "print(json.dumps({'refused': {'detail': json.dumps(said), 'errors': []}}))\n"
+    )
+    with pytest.raises(InvalidModel) as caught:
+        read(folder)
+    said = json.loads(caught.value.detail)
+    assert said.pop("lacks") == []
+    assert (said.pop("upload"), said.pop("own")) == (None, None)
+    assert set(said.values()) <= {errno.EACCES, errno.EPERM}, said
+    assert beside.read_text() == "of another"
 
 
 def test_only_a_few_read_at_once(instead, monkeypatch, tmp_path):

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from app.confinement import landlock
 from app.settings import Settings
-from workers.confinement import Limits, landlock
+from workers.confinement import Limits
 from workers.confinement.environment import ALLOWED, environment
 from workers.confinement.sequence import Confines
 from workers.probe import PROGRAM, probe
@@ -32,7 +33,8 @@ def confined(folder: Path, before: str, after: str) -> Any:
     code = f"""
         import ctypes, errno, json, os, socket, sys
         from pathlib import Path
-        from workers.confinement import kernel, landlock, network, seccomp, sequence, user
+        from app.confinement import kernel, landlock, network, seccomp, user
+        from workers.confinement import sequence
         {before}
         confines = sequence.Confines.model_validate_json(sys.argv[1])
         folder = Path(confines.folder)
@@ -130,7 +132,7 @@ def weakened(change: str) -> tuple[str, ...]:
 def test_what_says_it_works_and_does_not_is_found_out() -> None:
     lying = weakened(
         "from app.domain.confinement import Mechanism\n"
-        "from workers.confinement import landlock, seccomp\n"
+        "from app.confinement import landlock, seccomp\n"
         "landlock.apply = seccomp.apply = lambda *_: Mechanism(active=True, detail='said so')"
     )
     settings = Settings(allow_unconfined=True)

@@ -4,9 +4,9 @@ import errno
 
 import pytest
 
-from workers.confinement import bpf, seccomp
-from workers.confinement.bpf import Instruction
-from workers.confinement.syscalls import ARCHITECTURES, NUMBERS, Architecture
+from app.confinement import bpf, seccomp
+from app.confinement.bpf import Instruction
+from app.confinement.syscalls import ARCHITECTURES, NUMBERS, Architecture
 
 PID = 4711
 EPERM = bpf.errno(errno.EPERM)

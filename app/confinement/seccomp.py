@@ -9,11 +9,11 @@ import ctypes
 import errno
 import os
 
+from app.confinement import bpf
+from app.confinement.bpf import ALLOW, KILL, Instruction
+from app.confinement.kernel import LINUX, MACHINE, syscall
+from app.confinement.syscalls import ARCHITECTURES, Architecture
 from app.domain.confinement import Mechanism
-from workers.confinement import bpf
-from workers.confinement.bpf import ALLOW, KILL, Instruction
-from workers.confinement.kernel import LINUX, MACHINE, syscall
-from workers.confinement.syscalls import ARCHITECTURES, Architecture
 
 SET_MODE_FILTER = 1
 FLAG_TSYNC = 1

@@ -4,8 +4,8 @@ import ctypes
 import os
 from pathlib import Path
 
+from app.confinement.kernel import LINUX, call, prctl
 from app.domain.confinement import Mechanism
-from workers.confinement.kernel import LINUX, call, prctl
 
 PR_SET_KEEPCAPS = 8
 PR_CAPBSET_DROP = 24

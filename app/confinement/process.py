@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from workers.confinement.kernel import LINUX, prctl
+from app.confinement.kernel import LINUX, prctl
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4

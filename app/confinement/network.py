@@ -5,8 +5,8 @@ import errno
 import os
 from pathlib import Path
 
+from app.confinement.kernel import LINUX, call
 from app.domain.confinement import Mechanism
-from workers.confinement.kernel import LINUX, call
 
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000

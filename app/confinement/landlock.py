@@ -9,11 +9,11 @@ happens inside it, which is why Python's own folders are readable.
 import ctypes
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from app.confinement.kernel import LINUX, syscall
 from app.domain.confinement import Mechanism
-from workers.confinement import paths
-from workers.confinement.kernel import LINUX, syscall
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 """The same numbers on every architecture."""
@@ -33,6 +33,9 @@ OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 """What a rule for something other than a folder may name."""
 BIND_TCP_AND_CONNECT_TCP = 0b11
 ABSTRACT_SOCKETS_AND_SIGNALS = 0b11
+
+DEVICES = ("/dev/null",)
+"""Always read and written."""
 
 
 class _Ruleset(ctypes.Structure):
@@ -59,10 +62,14 @@ def _handled(abi: int) -> int:
     return (1 << known) - 1
 
 
-def apply(folder: Path) -> Mechanism:
-    """Restrict this thread and all that it starts to what `workers.confinement.paths` lists.
+def apply(readable: Sequence[Path], writable: Sequence[Path]) -> Mechanism:
+    """Restrict this thread and all that it starts to these files and folders.
 
     `no_new_privs` must be set.
+
+    Args:
+        readable: these, and all below them.
+        writable: read and written.
     """
     if not LINUX:
         return Mechanism(detail="needs Linux")
@@ -73,7 +80,7 @@ def apply(folder: Path) -> Mechanism:
         why = "is switched off at boot" if off else "is not in this kernel, or is not allowed"
         return Mechanism(detail=f"Landlock {why}: {error.strerror}")
     try:
-        _restrict(folder, abi)
+        _restrict(readable, writable, abi)
     except OSError as error:
         return Mechanism(detail=str(error))
     return Mechanism(active=True, detail=f"ABI {abi}{_without(abi)}")
@@ -89,7 +96,7 @@ def _without(abi: int) -> str:
     return f", which does not know {', '.join(lacks)}" if lacks else ""
 
 
-def _restrict(folder: Path, abi: int) -> None:
+def _restrict(readable: Sequence[Path], writable: Sequence[Path], abi: int) -> None:
     handled = _handled(abi)
     ruleset = _Ruleset(
         handled,
@@ -100,9 +107,9 @@ def _restrict(folder: Path, abi: int) -> None:
     size = 8 if abi < 4 else 16 if abi < 6 else 24
     descriptor = syscall("landlock_create_ruleset", CREATE_RULESET, ctypes.byref(ruleset), size, 0)
     try:
-        for path in paths.readable(folder):
+        for path in readable:
             _allow(descriptor, path, READ & handled)
-        for path in (*paths.writable(folder), *map(Path, paths.DEVICES)):
+        for path in (*writable, *map(Path, DEVICES)):
             _allow(descriptor, path, (READ | WRITE) & handled)
         syscall("landlock_restrict_self", RESTRICT_SELF, descriptor, 0)
     finally:
