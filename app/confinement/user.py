@@ -40,8 +40,7 @@ def drop_user(user: int | None, needed: tuple[Path, ...]) -> Mechanism:
     if not LINUX:
         return Mechanism(detail="needs Linux")
     if os.getuid() != 0:
-        _drop_bounding_set()
-        set_capabilities(0)
+        drop_capabilities()
         return Mechanism(active=True, detail=f"the worker's own, uid {os.getuid()}, no privileges")
     if user is None:
         return Mechanism(detail="the worker is root and could not hand its folders to another uid")
@@ -57,6 +56,12 @@ def drop_user(user: int | None, needed: tuple[Path, ...]) -> Mechanism:
         active=True,
         detail=f"uid {user}, CAP_DAC_READ_SEARCH kept: only root reaches Python's files",
     )
+
+
+def drop_capabilities() -> None:
+    """Give up every capability for good, and remain who one is."""
+    _drop_bounding_set()
+    set_capabilities(0)
 
 
 def _become(user: int) -> None:

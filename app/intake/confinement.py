@@ -9,6 +9,7 @@ from app.confinement import landlock, paths, seccomp
 from app.confinement.kernel import LINUX
 from app.confinement.network import leave_network
 from app.confinement.process import die_with_parent, hide_memory, no_new_privileges
+from app.confinement.user import drop_capabilities
 from app.domain.base import Record
 
 OPEN_FILES = 64
@@ -60,6 +61,7 @@ def confine(limits: Limits, upload: Path, folder: Path) -> dict[str, str]:
     if not (network := leave_network()).active:
         lacks["network"] = network.detail
     if LINUX:
+        drop_capabilities()
         no_new_privileges()
         hide_memory()
     readable = (*paths.code(app), *paths.system(), upload)

@@ -149,6 +149,7 @@ def test_it_reaches_the_upload_and_its_folder_and_nothing_else(instead, tmp_path
         "    'fork': tried(os.fork),\n"
         "    'exec': tried(lambda: os.execv('/bin/true', ['true'])),\n"
         "    'parent': tried(lambda: os.kill(os.getppid(), 0)),\n"
+        "    'mode': tried(lambda: os.chown(folder / 'new', 1, 1)),\n"
         "    'lacks': [name for name in lacks if name != 'network'],\n"
         "}\n"
         "print(json.dumps({'refused': {'detail': json.dumps(said), 'errors': []}}))\n"
