@@ -15,8 +15,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from app.domain.prune import FractionTarget, Prune
 from app.domain.recovery import ConstantRate, FineTune
-from app.domain.spec import FractionTarget, Prune, PruningSpec
+from app.domain.spec import PruningSpec
 from workers import engine
 from workers.measure.latency import cores
 from workers.training.data import Data, Samples

@@ -52,7 +52,7 @@ def pruned(model: Any, asked: dict[str, Any], *, hub: bool = False) -> Pruned:
         asked: the spec's `prune`.
         hub: whether the result needs KerasHub to load.
     """
-    from app.domain.spec import Prune
+    from app.domain.prune import Prune
     from workers import engine
 
     started = time.perf_counter()

@@ -5,11 +5,13 @@ from typing import Any
 
 from app.domain.criteria import VariationalDropoutCriterion
 from app.domain.job import Progress
-from app.domain.spec import (
+from app.domain.prune import (
     AccuracyDropTarget,
     BytesTarget,
-    IterativeSchedule,
     LatencyTarget,
+)
+from app.domain.spec import (
+    IterativeSchedule,
     OneShotSchedule,
     PolynomialSchedule,
     PruningSpec,

@@ -8,8 +8,9 @@ from typing import Any
 from app.domain.criteria import VariationalDropoutCriterion
 from app.domain.errors import InternalError
 from app.domain.metrics import EqualityFigure, State
+from app.domain.prune import Prune
 from app.domain.recovery import FineTune
-from app.domain.spec import Prune, PruningSpec
+from app.domain.spec import PruningSpec
 from workers import engine
 from workers.evaluation.evaluate import evaluate
 from workers.measure.compare import sized

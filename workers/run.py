@@ -14,7 +14,8 @@ from app.domain.analysis import ModelAnalysis
 from app.domain.errors import InternalError
 from app.domain.job import Order
 from app.domain.metrics import Metrics, SensitivityFigure, State, TrialFigure
-from app.domain.spec import AccuracyDropTarget, Latency
+from app.domain.prune import AccuracyDropTarget
+from app.domain.spec import Latency
 from app.plots.job import overview
 from workers import engine
 from workers.analysis import analysis, look

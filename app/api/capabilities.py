@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from app.api.context import Ctx
 from app.api.problems import responses
-from app.domain import criteria, recovery, spec
+from app.domain import criteria, prune, recovery, spec
 from app.domain.base import Record
 from app.services.workers import WorkerConfinement, living
 
@@ -94,9 +94,9 @@ def _named(choices: dict[str, str]) -> list[Capability]:
 def capabilities(ctx: Ctx) -> Capabilities:
     """Granularities, criteria, targets, schedules, exports and limits, each described."""
     return Capabilities(
-        granularities=_variants(spec.Granularity),
+        granularities=_variants(prune.Granularity),
         criteria=_variants(criteria.Criterion),
-        targets=_variants(spec.Target),
+        targets=_variants(prune.Target),
         scopes=_named(
             {
                 "layer": "The share holds in every layer.",

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from app.domain.base import Record
 from app.domain.errors import InvalidSpec
+from app.domain.prune import AccuracyDropTarget, Target
 from app.domain.recovery import FineTune, LossName, MetricName
-from app.domain.spec import AccuracyDropTarget, PruningSpec, Target
+from app.domain.spec import PruningSpec
 
 LOSSES: dict[str, LossName] = {
     "sparse_categorical_crossentropy": "sparse_categorical_crossentropy",

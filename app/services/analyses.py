@@ -15,7 +15,12 @@ from app.domain.analysis import ModelAnalysis
 from app.domain.base import Record
 from app.domain.errors import NotFound, Unavailable
 from app.domain.job import ArtifactFile, Status
-from app.domain.spec import FractionTarget, LayerOverride, Prune, PruningSpec
+from app.domain.prune import (
+    FractionTarget,
+    LayerOverride,
+    Prune,
+)
+from app.domain.spec import PruningSpec
 from app.services import quotas
 from app.services.dispatch import dispatch
 from app.services.jobs import Jobs, stop

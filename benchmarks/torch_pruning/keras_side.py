@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.domain.errors import EngineRefusal
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from benchmarks.torch_pruning.keras_models import build
 from benchmarks.torch_pruning.networks import VARIANTS
 from benchmarks.torch_pruning.trying import Failed, attempt, same_cut, timed

@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.spec import FractionTarget, HeadGranularity, Prune, UnitGranularity
+from app.domain.prune import (
+    FractionTarget,
+    HeadGranularity,
+    Prune,
+    UnitGranularity,
+)
 from workers.engine import graph
 from workers.engine.analysis import Analysis, Group
 from workers.engine.channels import Slot

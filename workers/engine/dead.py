@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from workers.engine import graph
 from workers.engine.analysis import Analysis, Kept
 from workers.engine.constants import Constants, look_up

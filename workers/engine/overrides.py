@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 
 
 @dataclass(frozen=True)

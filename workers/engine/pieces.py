@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.spec import NmGranularity
+from app.domain.prune import NmGranularity
 from workers.engine.masks import Mask, most, removal_count
 from workers.engine.overrides import Wish
 from workers.engine.patterns import Blocks, Matrix, n_of_m

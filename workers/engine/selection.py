@@ -6,7 +6,7 @@ import numpy as np
 
 from app.domain.criteria import ThresholdCriterion
 from app.domain.errors import EngineRefusal
-from app.domain.spec import LayerGranularity, Prune
+from app.domain.prune import LayerGranularity, Prune
 from workers.engine import graph
 from workers.engine.analysis import Analysis, analyse
 from workers.engine.cut import Cut, Progress

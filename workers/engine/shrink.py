@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from app.domain.errors import InternalError
-from app.domain.spec import NmGranularity, Prune
+from app.domain.prune import NmGranularity, Prune
 from workers.engine import graph
 from workers.engine.analysis import Analysis, Kept, analyse
 from workers.engine.dead import Dead, find_dead

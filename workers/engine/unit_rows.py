@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from app.domain.errors import EngineRefusal
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from workers.engine.analysis import Analysis, LayerAnalysis
 from workers.engine.budgets import Choice
 from workers.engine.candidates import Candidate, eligible, wished_of

@@ -1,6 +1,6 @@
 """Choosing units: columns of kernels, with everything that is coupled to them."""
 
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from workers.engine.analysis import Analysis
 from workers.engine.budgets import OutOfReach, keep, reach
 from workers.engine.candidates import candidates

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.domain.spec import NmGranularity, Prune
+from app.domain.prune import NmGranularity, Prune
 from workers.engine import graph
 from workers.engine.cut import LayerCut
 from workers.engine.masks import Mask, smallest

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.domain.criteria import ThresholdCriterion
 from app.domain.errors import EngineRefusal
-from app.domain.spec import (
+from app.domain.prune import (
     BlockGranularity,
     FractionTarget,
     NmGranularity,

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.metrics import FileFigure
-from app.domain.spec import QUANTISED, Export, PruningSpec
+from app.domain.prune import QUANTISED, Export
+from app.domain.spec import PruningSpec
 from workers.evaluation.exported import evaluate_file, look
 from workers.evaluation.running import Inputs
 from workers.measure.agreement import computed

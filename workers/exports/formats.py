@@ -10,7 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from app.domain.errors import EngineRefusal
-from app.domain.spec import Export
+from app.domain.prune import Export
 from workers.exports.sparse_file import write_sparse
 
 Array = NDArray[np.generic]

@@ -10,14 +10,13 @@ import tensorflow as tf
 
 from app.domain.errors import EngineRefusal
 from app.domain.metrics import FileFigure, LatencyValue, MetricValue, SparseFigure, State
-from app.domain.spec import (
+from app.domain.prune import (
     QUANTISED,
     BytesTarget,
     Export,
-    Latency,
     LatencyTarget,
-    PruningSpec,
 )
+from app.domain.spec import Latency, PruningSpec
 from workers.evaluation.exported import ensure_runs
 from workers.exports import formats
 from workers.exports.formats import Calibration

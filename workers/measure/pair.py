@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Any
 
 from app.domain.metrics import LatencyValue
-from app.domain.spec import Export, Latency, Runtime
+from app.domain.prune import Export, Runtime
+from app.domain.spec import Latency
 from workers.exports import formats
 from workers.measure import latency as timing
 from workers.measure.memory import peak_added

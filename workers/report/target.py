@@ -2,7 +2,7 @@
 
 from app.domain.errors import InternalError
 from app.domain.metrics import LatencyValue, State, TargetFigure
-from app.domain.spec import (
+from app.domain.prune import (
     AccuracyDropTarget,
     BytesTarget,
     FractionTarget,

@@ -1,14 +1,14 @@
 """The verdict: figures put into words, the disappointing ones too."""
 
 from app.domain.metrics import LatencyValue, Metrics, MetricValue, State, TargetFigure
-from app.domain.spec import (
+from app.domain.prune import (
     BlockGranularity,
     Granularity,
     NmGranularity,
     Prune,
-    PruningSpec,
     WeightGranularity,
 )
+from app.domain.spec import PruningSpec
 
 NOTICEABLE = 1.05
 """Ratios below this are no news."""

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from app.domain.errors import EngineRefusal
 from app.domain.metrics import SensitivityFigure
-from app.domain.spec import (
+from app.domain.prune import (
     FractionTarget,
     LayerOverride,
     MacsTarget,
     ParametersTarget,
     Prune,
-    Sensitivity,
 )
+from app.domain.spec import Sensitivity
 from workers import engine
 from workers.search.sensitivity import sensitivity
 from workers.training.data import Data

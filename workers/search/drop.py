@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from app.domain.metrics import TrialFigure
-from app.domain.spec import AccuracyDropTarget
+from app.domain.prune import AccuracyDropTarget
 from workers.evaluation.lost import cautious
 
 SMALLEST = {"macs": 0.02, "parameters": 0.002}

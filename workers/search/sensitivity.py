@@ -13,7 +13,12 @@ from app.domain.criteria import (
 from app.domain.errors import EngineRefusal
 from app.domain.metrics import MetricValue, SensitiveLayer, SensitivityFigure
 from app.domain.pareto import by_interest
-from app.domain.spec import FractionTarget, LayerOverride, Prune, Sensitivity
+from app.domain.prune import (
+    FractionTarget,
+    LayerOverride,
+    Prune,
+)
+from app.domain.spec import Sensitivity
 from workers import engine
 from workers.engine.graph import kernels, layer_of
 from workers.engine.overrides import wish

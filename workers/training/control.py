@@ -8,7 +8,8 @@ from typing import Any
 import keras
 
 from app.domain.criteria import MagnitudeCriterion
-from app.domain.spec import ChannelGranularity, OneShotSchedule, ParametersTarget, PruningSpec
+from app.domain.prune import ChannelGranularity, ParametersTarget
+from app.domain.spec import OneShotSchedule, PruningSpec
 
 NOTE = (
     "Control: the layers are as small as the cut makes them, but their weights are fresh ones, "

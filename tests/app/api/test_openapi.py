@@ -9,7 +9,7 @@ from openapi_spec_validator import validate
 from pydantic import BaseModel
 
 from app.api.jobs import EXAMPLES
-from app.domain import criteria, recovery, spec
+from app.domain import criteria, prune, recovery, spec
 from tests.app.api.conftest import Api
 
 
@@ -173,9 +173,9 @@ def variants(union: Any) -> dict[str, type[BaseModel]]:
 @pytest.mark.parametrize(
     ("choice", "union"),
     [
-        ("granularities", spec.Granularity),
+        ("granularities", prune.Granularity),
         ("criteria", criteria.Criterion),
-        ("targets", spec.Target),
+        ("targets", prune.Target),
         ("schedules", spec.Schedule),
         ("optimizers", recovery.Optimizer),
         ("learning_rate_schedules", recovery.Rate),
@@ -193,11 +193,11 @@ def test_the_capabilities_are_the_variants_of_the_spec(api: Api, choice: str, un
 @pytest.mark.parametrize(
     ("choice", "names"),
     [
-        ("exports", spec.Export),
-        ("runtimes", spec.Runtime),
+        ("exports", prune.Export),
+        ("runtimes", prune.Runtime),
         ("losses", recovery.LossName),
         ("metrics", recovery.MetricName),
-        ("scopes", spec.Prune.model_fields["scope"].annotation),
+        ("scopes", prune.Prune.model_fields["scope"].annotation),
     ],
 )
 def test_the_capabilities_are_the_names_of_the_spec(api: Api, choice: str, names: Any) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from app.domain import criteria, recovery, spec
+from app.domain import prune as pruning
 from app.domain.spec import PruningSpec
 
 HALF = {"kind": "fraction", "remove": 0.5}
@@ -28,7 +29,7 @@ def only_prune(**parts: Any) -> dict[str, Any]:
 
 def test_model_dataset_and_target_are_a_complete_job() -> None:
     made = PruningSpec.model_validate(COMPLETE)
-    assert made.prune.granularity == spec.ChannelGranularity()
+    assert made.prune.granularity == pruning.ChannelGranularity()
     assert made.prune.criterion == criteria.MagnitudeCriterion()
     assert made.prune.scope == "layer"
     assert made.schedule == spec.OneShotSchedule()
@@ -334,21 +335,21 @@ def test_a_spec_is_frozen() -> None:
 # --- round trips -------------------------------------------------------------------------------
 shares = st.floats(0.001, 0.999)
 overrides = st.one_of(
-    st.builds(spec.LayerOverride, match=st.just("dense_*"), skip=st.just(True)),
-    st.builds(spec.LayerOverride, match=st.just("dense_?"), remove=shares),
-    st.builds(spec.LayerOverride, match=st.just("[ab]*"), max_remove=shares),
+    st.builds(pruning.LayerOverride, match=st.just("dense_*"), skip=st.just(True)),
+    st.builds(pruning.LayerOverride, match=st.just("dense_?"), remove=shares),
+    st.builds(pruning.LayerOverride, match=st.just("[ab]*"), max_remove=shares),
 )
 prunes = st.builds(
-    spec.Prune,
-    granularity=st.sampled_from([spec.UnitGranularity(), spec.ChannelGranularity()]),
+    pruning.Prune,
+    granularity=st.sampled_from([pruning.UnitGranularity(), pruning.ChannelGranularity()]),
     criterion=st.sampled_from(
         [criteria.L1Criterion(), criteria.L2Criterion(), criteria.RandomCriterion()]
     ),
     scope=st.sampled_from(["layer", "global"]),
     target=st.one_of(
-        st.builds(spec.FractionTarget, remove=shares),
-        st.builds(spec.ParametersTarget, keep=shares),
-        st.builds(spec.MacsTarget, keep=shares),
+        st.builds(pruning.FractionTarget, remove=shares),
+        st.builds(pruning.ParametersTarget, keep=shares),
+        st.builds(pruning.MacsTarget, keep=shares),
     ),
     layers=st.lists(overrides, max_size=3).map(tuple),
     round_to=st.none() | st.integers(1, 256),
@@ -394,7 +395,7 @@ def test_a_job_without_data_is_read_back() -> None:
 
 @pytest.mark.parametrize(
     "union",
-    [spec.Granularity, criteria.Criterion, spec.Schedule, recovery.Optimizer, recovery.Rate],
+    [pruning.Granularity, criteria.Criterion, spec.Schedule, recovery.Optimizer, recovery.Rate],
 )
 def test_the_schema_knows_the_short_form(union: Any) -> None:
     choice, short = TypeAdapter(union).json_schema()["anyOf"]

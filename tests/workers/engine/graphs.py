@@ -10,7 +10,7 @@ import keras
 from keras import layers
 
 from app.domain.errors import EngineRefusal
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from tests.workers.engine.zoo import randomise
 from workers.engine import Counts, apply, choose, count, predict, prove
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from tests.workers.engine.zoo import randomise
 from workers.engine import apply, choose, count, predict, prove
 

@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from app.domain.errors import EngineRefusal
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from tests.workers.engine.zoo import depthwise, lenet, randomise
 from workers.engine import analyse, apply, choose, count
 from workers.engine.costs import Terms, mac_entries, time_entries

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from app.domain.criteria import Criterion
 from app.domain.errors import EngineRefusal
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from workers.engine.criteria import UNIT_CRITERIA, WEIGHT_CRITERIA, Seen, as_columns, lamp
 
 W = np.array([[6, 3, 9], [1, 5, 7], [4, 8, 2]], dtype=np.float32)

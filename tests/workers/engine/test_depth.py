@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 from app.domain.errors import EngineRefusal
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from tests.workers.engine import zoo_blocks
 from tests.workers.engine.zoo import lenet, mlp, randomise, residual
 from workers.engine import DepthCut, Progress, apply, begin, choose, count, predict, prove

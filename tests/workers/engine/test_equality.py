@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.domain.errors import EngineRefusal
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from tests.workers.engine.zoo import cut_units, lenet, mlp, randomise
 from workers.engine import UnitCut, apply, choose, prove
 from workers.engine.equality import Equality

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from benchmarks.hub import TINY, backbone
 from tests.workers.engine.zoo import cut_units, lenet
 from workers.engine import analyse, apply, count, inlined, predict, prove, prove_same

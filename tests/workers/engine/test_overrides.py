@@ -7,7 +7,7 @@ import pytest
 from keras import layers
 
 from app.domain.errors import EngineRefusal
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from tests.workers.engine.zoo import cut_units, randomise
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from tests.workers.engine.zoo import dense_block, lenet, mlp, randomise
 from workers.engine import Progress, WeightCut, apply, begin, choose, count
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from tests.workers.engine.zoo import cut_units, randomise
 from tests.workers.engine.zoo_ops import numbers
 from workers.engine import apply, count, predict, prove

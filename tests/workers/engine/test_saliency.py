@@ -5,7 +5,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from workers.engine.saliency import Normalisation, Reduction, normalise, reduce_members
 
 # Unit 0 owns two columns of the first kernel and one of the second, unit 1 one of each, unit 2 one

@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from app.domain.errors import EngineRefusal
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from tests.workers.engine.zoo import cut_units, lenet, mlp, randomise, residual
 from workers.engine import WeightCut, apply, choose, count, predict
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 from app.domain.errors import InternalError
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from tests.workers.engine.zoo import ZOO, randomise
 from tests.workers.engine.zoo_blocks import BLOCKS
 from workers.engine import constrain, count, shrink

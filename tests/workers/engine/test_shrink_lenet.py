@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 import app
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from workers.engine import apply, choose, constrain, count, masks_by_variable, predict, shrink
 from workers.engine.graph import values, variable_keys
 

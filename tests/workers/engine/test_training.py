@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 from app.domain.errors import EngineRefusal
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from tests.workers.engine.zoo import mlp, randomise
 from workers.engine import apply, choose, constrain, masks_by_variable, unconstrain
 from workers.engine.graph import kernels, values

@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from app.domain.errors import EngineRefusal
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from tests.workers.engine import zoo_blocks
 from tests.workers.engine.zoo import cut_units, randomise
 from workers.engine import Evidence, UnitCut, apply, choose, observe, prove

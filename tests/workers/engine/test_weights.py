@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 from app.domain.errors import EngineRefusal
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from tests.workers.engine.zoo import depthwise, generator, lenet, mlp, randomise, text
 from workers.engine import Progress, WeightCut, apply, begin, choose, count, predict, prove
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from workers.engine import UnitCut, choose
 
 

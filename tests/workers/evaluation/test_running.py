@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from app.domain.metrics import TensorFigure
-from app.domain.spec import QUANTISED, Export
+from app.domain.prune import QUANTISED, Export
 from tests.workers.engine.zoo import randomise, two_in_two_out
 from workers.evaluation.exported import look, run
 from workers.evaluation.files import NO_RUNTIME

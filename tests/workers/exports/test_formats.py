@@ -3,7 +3,7 @@
 from typing import get_args
 
 from app.domain.job import MEDIA_TYPES
-from app.domain.spec import QUANTISED, Export
+from app.domain.prune import QUANTISED, Export
 from workers.exports.formats import FILE_NAMES
 
 

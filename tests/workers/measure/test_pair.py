@@ -3,7 +3,7 @@
 import keras
 import pytest
 
-from app.domain.spec import Runtime
+from app.domain.prune import Runtime
 from workers.measure.latency import cores
 from workers.measure.pair import time_models
 

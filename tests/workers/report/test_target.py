@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.domain.metrics import State, TargetFigure
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from tests.workers.engine.zoo import mlp, randomise
 from tests.workers.report.test_report import figures, spec
 from workers import engine

@@ -9,7 +9,7 @@ import pytest
 
 from app.domain.errors import EngineRefusal
 from app.domain.metrics import Metrics, Plan
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from tests.workers.orders import make_order
 from tests.workers.search.test_sensitivity import CLASSES, DATA, model
 from workers import engine

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.domain.errors import EngineRefusal
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from tests.workers.engine.zoo import lenet, mlp, randomise
 from workers import engine
 from workers.search.ladder import Choose, Ladder

@@ -9,7 +9,7 @@ import pytest
 
 from app.domain.errors import EngineRefusal
 from app.domain.metrics import TrialFigure
-from app.domain.spec import LatencyTarget, Prune
+from app.domain.prune import LatencyTarget, Prune
 from tests.workers.engine.zoo import lenet, randomise
 from workers import engine
 from workers.exports.formats import write

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from app.domain.spec import Prune, Sensitivity
+from app.domain.prune import Prune
+from app.domain.spec import Sensitivity
 from workers.evaluation.evaluate import evaluate
 from workers.search.sensitivity import sensitivity
 from workers.training.data import Data, Samples

@@ -6,7 +6,7 @@ import keras
 import pytest
 from keras import layers
 
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from tests.workers.engine.zoo import mlp, randomise, residual
 from workers import engine
 from workers.search.tally import Tally

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from workers import engine
 from workers.training.state import JobState, restore, save
 

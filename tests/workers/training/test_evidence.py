@@ -9,7 +9,7 @@ from keras import layers
 
 from app.domain.criteria import TaylorCriterion
 from app.domain.errors import EngineRefusal
-from app.domain.spec import Prune
+from app.domain.prune import Prune
 from workers import engine
 from workers.engine import graph
 from workers.training.data import Data, Samples

@@ -11,7 +11,8 @@ from app.domain.dataset import DatasetOptions
 from app.domain.errors import InvalidSpec
 from app.domain.metrics import Metrics
 from app.domain.model import TrainingInfo
-from app.domain.spec import Prune, PruningSpec
+from app.domain.prune import Prune
+from app.domain.spec import PruningSpec
 from app.intake.datasets import inspect_dataset
 from app.intake.fit import check_objective
 from app.intake.models import inspect_model

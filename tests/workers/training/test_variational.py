@@ -9,8 +9,8 @@ import pytest
 
 from app.domain.criteria import VariationalDropoutCriterion
 from app.domain.metrics import EpochFigure
+from app.domain.prune import Prune
 from app.domain.recovery import FineTune
-from app.domain.spec import Prune
 from tests.workers.training.steps import cut_off
 from workers import engine
 from workers.engine.graph import variable_keys
