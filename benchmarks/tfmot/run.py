@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.comparison import Row, print_sum, print_table
 from benchmarks.environments import interpreter
 from benchmarks.mnist import ended, prepared, weights, workplace
 from tests.e2e.service import serve
@@ -128,48 +129,40 @@ def main() -> None:
 
 def report(mine: Found, other: Found, ms: dict[str, float], sizes: dict[str, Any]) -> None:
     """The table and its last line."""
-    after = mine["after"]
+    accuracy = mine["after"]["evaluation"]["accuracy"]["value"]
     best = min(ms["tfmot"], ms["tfmot_sparse"])
-    smallest = min(packed for _, packed in other["files"].values())
+    files = other["files"]
+    smallest = min(packed for _, packed in files.values())
+    fewer = other["weights"] / other["nonzero"], 1.0 / (1.0 - mine["target"]["achieved"])
     rows = [
-        # What is compared, the toolkit's, ours, whether less is better, how to print it.
-        ("accuracy", other["accuracy"], after["evaluation"]["accuracy"]["value"], False, "{:.4f}"),
-        (
-            "weights, times fewer",
-            other["weights"] / other["nonzero"],
-            1.0 / (1.0 - mine["target"]["achieved"]),
-            False,
-            "{:.1f}x",
-        ),
-        ("bytes of .keras", other["files"]["tfmot.keras"][0], sizes["keras"][0], True, "{:,}"),
-        ("… gzipped", other["files"]["tfmot.keras"][1], sizes["keras"][1], True, "{:,}"),
-        ("bytes of LiteRT", other["files"]["tfmot.tflite"][0], sizes["litert"][0], True, "{:,}"),
-        ("… gzipped", other["files"]["tfmot.tflite"][1], sizes["litert"][1], True, "{:,}"),
-        (
+        Row("accuracy", other["accuracy"], accuracy, "{:.4f}", less=False),
+        Row("weights, times fewer", *fewer, "{:.1f}x", less=False, level=0.01),
+        Row("bytes of .keras", files["tfmot.keras"][0], sizes["keras"][0], "{:,}"),
+        Row("… gzipped", files["tfmot.keras"][1], sizes["keras"][1], "{:,}"),
+        Row("bytes of LiteRT", files["tfmot.tflite"][0], sizes["litert"][0], "{:,}"),
+        Row("… gzipped", files["tfmot.tflite"][1], sizes["litert"][1], "{:,}"),
+        Row(
             "bytes of the sparse file",
-            other["files"]["tfmot_sparse.tflite"][0],
+            files["tfmot_sparse.tflite"][0],
             sizes["sparse"][0],
-            True,
             "{:,}",
         ),
-        ("smallest file, gzipped", smallest, min(z for _, z in sizes.values()), True, "{:,}"),
-        ("ms of one sample on LiteRT", best, ms["ours"], True, "{:.4f}"),
-        ("times faster than dense", ms["dense"] / best, ms["dense"] / ms["ours"], False, "{:.2f}x"),
+        Row("smallest file, gzipped", smallest, min(z for _, z in sizes.values()), "{:,}"),
+        Row("ms of one sample on LiteRT", best, ms["ours"], "{:.4f}"),
+        Row(
+            "times faster than dense",
+            ms["dense"] / best,
+            ms["dense"] / ms["ours"],
+            "{:.2f}x",
+            less=False,
+        ),
     ]
-    print("| LeNet-300-100 on MNIST | tfmot 0.8.1 | Secateur | Ahead |\n|---|---|---|---|")
-    ahead = 0
-    for title, theirs_, ours_, less, shape in rows:
-        wins = ours_ < theirs_ if less else ours_ > theirs_
-        # Both were asked for the same number of weights.
-        wins = wins or (title.startswith("weights") and abs(ours_ / theirs_ - 1.0) < 0.01)
-        ahead += wins
-        said = f"{shape.format(theirs_)} | {shape.format(ours_)} | {'yes' if wins else 'NO'}"
-        print(f"| {title} | {said} |")
+    print_table("LeNet-300-100 on MNIST", "tfmot 0.8.1", rows)
     print(
         f"\nBefore: accuracy {other['accuracy_before']:.4f}, {ms['dense']:.4f} ms. "
         f"{len(mine['history'])} epochs each: {other['minutes']:.1f} and {mine['minutes']:.1f} min."
     )
-    print(f"ahead on {ahead} of {len(rows)}")
+    print_sum(rows)
 
 
 if __name__ == "__main__":

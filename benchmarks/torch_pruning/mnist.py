@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.comparison import Row, print_sum, print_table
 from benchmarks.environments import interpreter
 from benchmarks.mnist import channels, ended, prepared, workplace
 from benchmarks.torch_pruning.timing import measure
@@ -98,47 +99,28 @@ def main() -> None:
 def report(mine: Found, other: Found, timed: list[Any], their_file: Path, my_file: Path) -> None:
     """The table and its last line."""
     after, before = mine["after"], mine["before"]
-    sizes = their_file.stat().st_size, my_file.stat().st_size
+    error = 1.0 - after["evaluation"]["accuracy"]["value"]
+    shares = other["macs"] / other["macs_before"], after["macs"] / before["macs"]
     rows = [
-        # What is compared, the other side's, ours, whether less is better, how to print it.
-        (
-            "error on test digits",
-            1.0 - other["accuracy"],
-            1.0 - after["evaluation"]["accuracy"]["value"],
-            True,
-            "{:.2%}",
-        ),
-        (
-            "share of the MACs",
-            other["macs"] / other["macs_before"],
-            after["macs"] / before["macs"],
-            True,
-            "{:.3f}",
-        ),
-        ("parameters", other["parameters"], after["parameters"], True, "{:,}"),
-        ("bytes of ONNX", *sizes, True, "{:,}"),
-        ("ms of one sample", timed[0]["after_ms"], timed[1]["after_ms"], True, "{:.4f}"),
-        (
+        Row("error on test digits", 1.0 - other["accuracy"], error, "{:.2%}"),
+        Row("share of the MACs", *shares, "{:.3f}", level=0.01),
+        Row("parameters", other["parameters"], after["parameters"], "{:,}"),
+        Row("bytes of ONNX", their_file.stat().st_size, my_file.stat().st_size, "{:,}"),
+        Row("ms of one sample", timed[0]["after_ms"], timed[1]["after_ms"], "{:.4f}"),
+        Row(
             "times faster than before",
-            timed[0]["speed_up"],
-            timed[1]["speed_up"],
-            False,
+            *(pair["speed_up"] for pair in timed),
             "{:.2f}x",
+            less=False,
         ),
     ]
-    print("| LeNet-5 on MNIST | Torch-Pruning 1.6.1 | Secateur | Ahead |\n|---|---|---|---|")
-    ahead = 0
-    for title, theirs_, ours_, less, shape in rows:
-        wins = ours_ < theirs_ if less else ours_ > theirs_
-        ahead += wins
-        said = f"{shape.format(theirs_)} | {shape.format(ours_)} | {'yes' if wins else 'NO'}"
-        print(f"| {title} | {said} |")
+    print_table("LeNet-5 on MNIST", "Torch-Pruning 1.6.1", rows)
     print(
         f"\nBefore: error {1.0 - other['accuracy_before']:.2%} there, "
         f"{1.0 - before['evaluation']['accuracy']['value']:.2%} here. Pruning and training: "
         f"{other['minutes']:.1f} min there, {mine['minutes']:.1f} min for the whole job here."
     )
-    print(f"ahead on {ahead} of {len(rows)}")
+    print_sum(rows)
 
 
 if __name__ == "__main__":

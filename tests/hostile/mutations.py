@@ -66,7 +66,7 @@ def with_other_config(content: bytes, chance: random.Random) -> bytes:
         if name != files.CONFIG:
             return data
         config = json.loads(data)
-        _swap(config, chance)
+        swap(config, chance)
         return json.dumps(config).encode()
 
     return _rewritten(content, change)
@@ -107,7 +107,8 @@ def _rewritten(content: bytes, change: Any) -> bytes:
         return content  # Broken by an earlier change already.
 
 
-def _swap(value: Any, chance: random.Random) -> None:
+def swap(value: Any, chance: random.Random) -> None:
+    """Replace one value somewhere inside by something of another kind."""
     while True:
         keys = list(value) if isinstance(value, dict) else list(range(len(value)))
         if not keys:

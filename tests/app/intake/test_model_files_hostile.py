@@ -12,6 +12,7 @@ import pytest
 from app.domain.errors import InvalidModel
 from app.intake import hdf5
 from app.intake.models import inspect_model
+from tests.hostile.mutations import swap
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -129,25 +130,11 @@ def test_values_of_a_config_swapped_for_nonsense(files, tmp_path):
     chance = random.Random(3)
     for _ in range(150):
         config = json.loads(text)
-        swap_one(config, chance)
+        swap(config, chance)
         try:
             inspect_model(with_config(files, path, json.dumps(config)), "m.keras")
         except InvalidModel:
             continue
-
-
-def swap_one(value, chance):
-    """Replace one value somewhere inside by something of another kind."""
-    while True:
-        keys = list(value) if isinstance(value, dict) else list(range(len(value)))
-        if not keys:
-            return
-        key = chance.choice(keys)
-        if isinstance(value[key], (dict, list)) and value[key] and chance.random() < 0.8:
-            value = value[key]
-            continue
-        value[key] = chance.choice([None, -1, 10**30, "x", [], {}, [[[]]], 0.5, True, [None]])
-        return
 
 
 def test_shape_bomb_is_refused(tmp_path):
