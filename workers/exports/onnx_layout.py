@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper, shape_inference
 
+from workers.exports.onnx_shapes import settle_reshapes
+
 ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div"})
 
 
@@ -21,6 +23,7 @@ def adapt(proto: Any) -> None:
     """
     graph = proto.graph
     changed = raise_transposes(graph) + join_affines(proto) + join_hard_sigmoids(graph)
+    changed += settle_reshapes(graph)
     read = {name for node in graph.node for name in node.input}
     read |= {output.name for output in graph.output}
     for unused in [each for each in graph.initializer if changed and each.name not in read]:

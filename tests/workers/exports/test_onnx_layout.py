@@ -125,3 +125,52 @@ def test_a_hard_swish_has_one_operation_for_its_gate() -> None:
 def test_other_gates_stay(other: dict[str, float]) -> None:
     kept = ["Add", "Clip", "Mul", "Mul"]
     assert adapted(hard_sigmoid(**other), (2, 4, 5, 3)) == kept
+
+
+# --- shapes that are known -----------------------------------------------------------------------
+def flattened(lengths: tuple[int, ...], *, start: int = 0, end: int = 1) -> Any:
+    """x, (samples, 3, 4, 5), moved and reshaped as tf2onnx does it."""
+    proto = model(
+        [
+            helper.make_node("Transpose", ["x"], ["moved"], perm=[0, 2, 3, 1]),
+            helper.make_node("Shape", ["x"], ["shape"]),
+            helper.make_node("Gather", ["shape", "order"], ["ordered"]),
+            helper.make_node("Cast", ["ordered"], ["small"], to=TensorProto.INT32),
+            helper.make_node("Slice", ["small", "start", "end", "zero"], ["samples"]),
+            helper.make_node("Concat", ["samples", "lengths"], ["joined"], axis=0),
+            helper.make_node("Cast", ["joined"], ["new"], to=TensorProto.INT64),
+            helper.make_node("Reshape", ["moved", "new"], ["y"]),
+        ],
+        (2, 3, 4, 5),
+    )
+    for name, value, dtype in (
+        ("order", [0, 2, 3, 1], np.int64),
+        ("start", [start], np.int64),
+        ("end", [end], np.int64),
+        ("zero", [0], np.int64),
+        ("lengths", lengths, np.int32),
+    ):
+        proto.graph.initializer.append(numpy_helper.from_array(np.array(value, dtype), name))
+    axes = [None] * (end - start + len(lengths))
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, axes))
+    return proto
+
+
+@pytest.mark.parametrize("lengths", [(60,), (20, 3), (4, 5, 3)])
+def test_a_shape_that_is_known_is_a_constant(lengths: tuple[int, ...]) -> None:
+    proto = flattened(lengths)
+    assert adapted(proto, (2, 3, 4, 5)) == ["Transpose", "Reshape"]
+    assert [each.name for each in proto.graph.initializer] == ["y/shape"]
+    # Another number of samples than the graph was made with.
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "samples"
+    assert outputs(proto, np.zeros((7, 3, 4, 5), np.float32)).shape == (7, *lengths)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "start", "end"), [((-1,), 0, 1), ((15,), 0, 2), ((0, 5, 3), 0, 1)]
+)
+def test_shapes_of_more_that_is_not_known_stay(
+    lengths: tuple[int, ...], start: int, end: int
+) -> None:
+    proto = flattened(lengths, start=start, end=end)
+    assert adapted(proto, (2, 3, 4, 5)).count("Shape") == 1
