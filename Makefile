@@ -34,7 +34,7 @@ serve: setup
 
 test: setup
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/app tests/hostile tests/workers
-	$(BIN)/python -m pytest tests/docker tests/e2e
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/docker tests/e2e
 
 check: setup
 	$(BIN)/ruff check .
