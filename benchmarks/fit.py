@@ -18,6 +18,7 @@ import numpy as np
 from app.domain.prune import FractionTarget, Prune
 from app.domain.recovery import ConstantRate, FineTune
 from app.domain.spec import PruningSpec
+from benchmarks.digits import asked_for
 from workers import engine
 from workers.measure.latency import cores
 from workers.training.data import Data, Samples
@@ -151,10 +152,8 @@ def main() -> None:
     """Both networks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/mnist.npz"))
-    asked = parser.parse_args()
-    if not asked.data.exists():
-        print(f"skipped: {asked.data} is not there; name an npz of MNIST with --data")
+    asked = asked_for(parser)
+    if asked is None:
         return
     data = digits(asked.data)
     print(f"{cores()} cores, TensorFlow threads as they come, {asked.epochs} epochs")

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.digits import asked_for
 from tests.e2e.service import Service, serve
 
 BATCH = 128
@@ -265,11 +266,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=("weights", "units", "curves"))
     parser.add_argument("--network", choices=tuple(NETWORKS))
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/mnist.npz"))
     parser.add_argument("--folder", type=Path, help="keeps networks, service and plots")
-    asked = parser.parse_args()
-    if not asked.data.exists():
-        print(f"skipped: {asked.data} is not there; name an npz of MNIST with --data")
+    asked = asked_for(parser)
+    if asked is None:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     met: list[bool] = []

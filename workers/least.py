@@ -5,12 +5,7 @@ from typing import Any
 
 from app.domain.errors import EngineRefusal
 from app.domain.metrics import TrialFigure
-from app.domain.prune import (
-    AccuracyDropTarget,
-    MacsTarget,
-    ParametersTarget,
-    Prune,
-)
+from app.domain.prune import AccuracyDropTarget, MacsTarget, ParametersTarget, Prune
 from workers import engine
 from workers.evaluation.lost import Lost, lost, right
 from workers.pruner import Pruner

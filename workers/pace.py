@@ -5,17 +5,8 @@ from typing import Any
 
 from app.domain.criteria import VariationalDropoutCriterion
 from app.domain.job import Progress
-from app.domain.prune import (
-    AccuracyDropTarget,
-    BytesTarget,
-    LatencyTarget,
-)
-from app.domain.spec import (
-    IterativeSchedule,
-    OneShotSchedule,
-    PolynomialSchedule,
-    PruningSpec,
-)
+from app.domain.prune import AccuracyDropTarget, BytesTarget, LatencyTarget
+from app.domain.spec import IterativeSchedule, OneShotSchedule, PolynomialSchedule, PruningSpec
 
 WEIGHTS = {
     "loading": 0.04,

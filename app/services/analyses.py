@@ -15,11 +15,7 @@ from app.domain.analysis import ModelAnalysis
 from app.domain.base import Record
 from app.domain.errors import NotFound, Unavailable
 from app.domain.job import ArtifactFile, Status
-from app.domain.prune import (
-    FractionTarget,
-    LayerOverride,
-    Prune,
-)
+from app.domain.prune import FractionTarget, LayerOverride, Prune
 from app.domain.spec import PruningSpec
 from app.services import quotas
 from app.services.dispatch import dispatch

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.comparison import Row, print_sum, print_table
+from benchmarks.digits import asked_for
 from benchmarks.environments import interpreter
 from benchmarks.mnist import ended, prepared, weights, workplace
 from tests.e2e.service import serve
@@ -105,11 +106,9 @@ def zipped(file: Path) -> int:
 def main() -> None:
     """Both sides, one table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/mnist.npz"))
     parser.add_argument("--folder", type=Path, help="keeps networks and files")
-    asked = parser.parse_args()
-    if not asked.data.exists():
-        print(f"skipped: {asked.data} is not there; name an npz of MNIST with --data")
+    asked = asked_for(parser)
+    if asked is None:
         return
     interpreter(HERE, ".venv-tfmot")
     with workplace(asked.folder) as folder:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.comparison import Row, print_sum, print_table
+from benchmarks.digits import asked_for
 from benchmarks.environments import interpreter
 from benchmarks.mnist import channels, ended, prepared, workplace
 from benchmarks.torch_pruning.timing import measure
@@ -80,11 +81,9 @@ def theirs(folder: Path, files: dict[str, Path]) -> Found:
 def main() -> None:
     """Both sides, one table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/mnist.npz"))
     parser.add_argument("--folder", type=Path, help="keeps networks and files")
-    asked = parser.parse_args()
-    if not asked.data.exists():
-        print(f"skipped: {asked.data} is not there; name an npz of MNIST with --data")
+    asked = asked_for(parser)
+    if asked is None:
         return
     interpreter(HERE, ".venv-torch")
     with workplace(None if asked.folder is None else asked.folder.absolute()) as folder:

@@ -7,12 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.prune import (
-    FractionTarget,
-    MacsTarget,
-    ParametersTarget,
-    Prune,
-)
+from app.domain.prune import FractionTarget, MacsTarget, ParametersTarget, Prune
 from workers.engine.analysis import Analysis
 from workers.engine.candidates import Candidate
 from workers.engine.costs import MEASURES, Terms, mac_entries, time_entries

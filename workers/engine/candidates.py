@@ -8,12 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.prune import (
-    FractionTarget,
-    HeadGranularity,
-    Prune,
-    UnitGranularity,
-)
+from app.domain.prune import FractionTarget, HeadGranularity, Prune, UnitGranularity
 from workers.engine import graph
 from workers.engine.analysis import Analysis, Group
 from workers.engine.channels import Slot

@@ -14,12 +14,7 @@ import numpy as np
 from keras.src.ops.numpy import Add as AddOperation
 
 from app.domain.errors import EngineRefusal
-from app.domain.prune import (
-    FractionTarget,
-    MacsTarget,
-    ParametersTarget,
-    Prune,
-)
+from app.domain.prune import FractionTarget, MacsTarget, ParametersTarget, Prune
 from workers.engine import graph
 from workers.engine.analysis import Analysis
 from workers.engine.counting import macs_of

@@ -3,8 +3,9 @@
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from glob import escape
 
-from app.domain.prune import Prune
+from app.domain.prune import LayerOverride, Prune
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ def wish(name: str, prune: Prune) -> Wish:
             limit = found.max_remove if override.max_remove is None else override.max_remove
             found = Wish(False, remove, limit)
     return found
+
+
+def exactly(name: str, share: float) -> LayerOverride:
+    """The override of one layer, however long its name, and whatever it holds; of any share."""
+    return LayerOverride.model_construct(match=escape(name), remove=share)
 
 
 def common_wish(members: Iterable[str], makers: Container[str], prune: Prune) -> Wish:

@@ -10,12 +10,7 @@ import tensorflow as tf
 
 from app.domain.errors import EngineRefusal
 from app.domain.metrics import FileFigure, LatencyValue, MetricValue, SparseFigure, State
-from app.domain.prune import (
-    QUANTISED,
-    BytesTarget,
-    Export,
-    LatencyTarget,
-)
+from app.domain.prune import QUANTISED, BytesTarget, Export, LatencyTarget
 from app.domain.spec import Latency, PruningSpec
 from workers.evaluation.exported import ensure_runs
 from workers.exports import formats

@@ -1,13 +1,7 @@
 """The verdict: figures put into words, the disappointing ones too."""
 
 from app.domain.metrics import LatencyValue, Metrics, MetricValue, State, TargetFigure
-from app.domain.prune import (
-    BlockGranularity,
-    Granularity,
-    NmGranularity,
-    Prune,
-    WeightGranularity,
-)
+from app.domain.prune import BlockGranularity, Granularity, NmGranularity, Prune, WeightGranularity
 from app.domain.spec import PruningSpec
 
 NOTICEABLE = 1.05

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from glob import escape
 from typing import Any
 
 import numpy as np
@@ -10,15 +9,10 @@ from numpy.typing import NDArray
 
 from app.domain.errors import EngineRefusal
 from app.domain.metrics import SensitivityFigure
-from app.domain.prune import (
-    FractionTarget,
-    LayerOverride,
-    MacsTarget,
-    ParametersTarget,
-    Prune,
-)
+from app.domain.prune import FractionTarget, MacsTarget, ParametersTarget, Prune
 from app.domain.spec import Sensitivity
 from workers import engine
+from workers.engine.overrides import exactly
 from workers.search.sensitivity import sensitivity
 from workers.training.data import Data
 from workers.training.objective import Objective
@@ -28,7 +22,7 @@ Allocation = Mapping[str, float]
 SLOPE = 1e-3
 """Cost of a share that costs nothing, of the largest cost: such layers lose alike."""
 HALVINGS = 30
-LOOKED_AT = Sensitivity(layers=200)
+LOOKED_AT = Sensitivity()
 
 
 def allocate(
@@ -58,16 +52,16 @@ def allocate(
         *(model, prune, LOOKED_AT, data, objective, seed), evidence, metric="loss", every=True
     )
     curves = _curves(found)
-    analysed = engine.begin(model, prune)
+    original = engine.begin(model, prune)
 
     def shares(asked: Prune) -> Allocation:
         def reached(cost: float) -> bool:
             wanted = allocated(asked, _at(curves, cost))
             try:
-                cut = engine.choose(model, wanted, seed=seed, progress=analysed, evidence=evidence)
+                cut = engine.choose(model, wanted, seed=seed, progress=original, evidence=evidence)
             except EngineRefusal:
                 return False  # Nothing goes at so low a cost.
-            return _is_reached(model, cut, asked)
+            return _is_reached(model, original, cut, asked)
 
         most = max((float(curve.costs[-1]) for curve in curves), default=0.0)
         if not curves or not reached(most):
@@ -88,12 +82,9 @@ def allocate(
 def allocated(prune: Prune, allocation: Allocation) -> Prune:
     """The spec with a share for each layer; what it says itself of layers goes before.
 
-    Names are names here, however long, and whatever they hold; a share may be 0.
+    A share may be 0.
     """
-    own = tuple(
-        LayerOverride.model_construct(match=escape(name), remove=share)
-        for name, share in allocation.items()
-    )
+    own = (exactly(name, share) for name, share in allocation.items())
     update = {
         "scope": "layer",
         "target": FractionTarget.model_construct(remove=0.0),
@@ -143,16 +134,16 @@ def _at(curves: list[_Curve], cost: float) -> Allocation:
     }
 
 
-def _is_reached(model: Any, cut: engine.Cut, asked: Prune) -> bool:
+def _is_reached(model: Any, original: engine.Progress, cut: engine.Cut, asked: Prune) -> bool:
     match asked.target:
         case FractionTarget(remove=remove):
             total = sum(row.prunable for row in cut.summary)
             return sum(row.removed for row in cut.summary) >= remove * total
         case MacsTarget(keep=keep):
-            return engine.predict(model, cut).macs <= keep * engine.count(model).macs
+            return engine.predict(model, cut).macs <= keep * original.macs
         case ParametersTarget(keep=keep):
-            after, before = engine.predict(model, cut), engine.count(model)
+            after = engine.predict(model, cut)
             left = after.parameters if asked.structured else after.nonzero_parameters
-            return left <= keep * before.parameters
+            return left <= keep * original.parameters
         case _:
             raise TypeError(f"scope sensitivity does not reach a target of {asked.target!r}")

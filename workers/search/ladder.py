@@ -5,12 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from app.domain.errors import EngineRefusal
-from app.domain.prune import (
-    FractionTarget,
-    MacsTarget,
-    ParametersTarget,
-    Prune,
-)
+from app.domain.prune import FractionTarget, MacsTarget, ParametersTarget, Prune
 from workers import engine
 from workers.search.seek import NAMES, Candidate, Lever
 

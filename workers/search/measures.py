@@ -9,12 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from app.domain.errors import EngineRefusal
-from app.domain.prune import (
-    BytesTarget,
-    Export,
-    LatencyTarget,
-    Runtime,
-)
+from app.domain.prune import BytesTarget, Export, LatencyTarget, Runtime
 from workers import engine
 from workers.exports import formats
 from workers.measure import compare, latency

@@ -8,12 +8,7 @@ from typing import Any
 
 from app.domain.base import Record
 from app.domain.metrics import TrialFigure
-from app.domain.prune import (
-    AccuracyDropTarget,
-    BytesTarget,
-    LatencyTarget,
-    Prune,
-)
+from app.domain.prune import AccuracyDropTarget, BytesTarget, LatencyTarget, Prune
 from workers.measure import latency
 from workers.measure import pair as pairs
 from workers.search.ladder import Choose, Ladder

@@ -1,6 +1,5 @@
 """How much each layer bears: cut alone, without training."""
 
-from glob import escape
 from typing import Any
 
 import numpy as np
@@ -13,15 +12,11 @@ from app.domain.criteria import (
 from app.domain.errors import EngineRefusal
 from app.domain.metrics import MetricValue, SensitiveLayer, SensitivityFigure
 from app.domain.pareto import by_interest
-from app.domain.prune import (
-    FractionTarget,
-    LayerOverride,
-    Prune,
-)
+from app.domain.prune import FractionTarget, LayerOverride, Prune
 from app.domain.spec import Sensitivity
 from workers import engine
 from workers.engine.graph import kernels, layer_of
-from workers.engine.overrides import wish
+from workers.engine.overrides import exactly, wish
 from workers.evaluation.evaluate import scored
 from workers.measure.agreement import computed
 from workers.training.data import Data, Samples
@@ -105,11 +100,7 @@ def _cut(
     criterion = prune.criterion
     if isinstance(criterion, ThresholdCriterion | VariationalDropoutCriterion):
         criterion = MagnitudeCriterion()
-    # Names are names here, however long, and whatever they hold.
-    alone = (
-        LayerOverride(match="*", skip=True),
-        *(LayerOverride.model_construct(match=escape(name), remove=share) for name in members),
-    )
+    alone = (LayerOverride(match="*", skip=True), *(exactly(name, share) for name in members))
     update = {
         "criterion": criterion,
         "scope": "layer",
