@@ -19,6 +19,9 @@ from workers.engine.weights import least
 SLACK = 0.01
 """How far below a budget a choice may stay before single units are given back."""
 
+GIVEN_BACK = 4
+"""Of what a dense group has lost it gets at most one part in so many back to fill a budget."""
+
 Choice = dict[str, int]
 """How many units each group loses now, by the group's key."""
 
@@ -89,7 +92,7 @@ def _reach(
     loose = choose(found, prune, max(0.0, fraction - 1e-9), step)
     choice = _given_back(tight, loose, left, limit)
     if prune.round_to is None and left(choice) < (1.0 - SLACK) * limit:
-        choice = _singly_given_back(choice, loose, left, limit)
+        choice = _singly_given_back(choice, loose, found, left, limit)
     return Reached(choice, fraction)
 
 
@@ -214,12 +217,32 @@ def _given_back(tight: Choice, loose: Choice, left: Left, limit: float) -> Choic
     return choice
 
 
-def _singly_given_back(tight: Choice, loose: Choice, left: Left, limit: float) -> Choice:
-    """As many units of few groups as the limit allows, until it is nearly met."""
+def _singly_given_back(
+    tight: Choice, loose: Choice, found: list[Candidate], left: Left, limit: float
+) -> Choice:
+    """As many units of few groups as the limit allows, until it is nearly met.
+
+    Units of dense layers take up the rest if they can without growing out of proportion:
+    convolutions then keep the multiples that their kernels need to be fast, matrix products hardly
+    notice. Otherwise the group with the costliest units comes first.
+    """
+    by_gain = _by_gain(tight, {key: max(0, n - 1) for key, n in tight.items()}, left)
+    dense = {candidate.group.key for candidate in found if candidate.group.dense_only}
+    proportionate = {key: removed - removed // GIVEN_BACK for key, removed in tight.items()}
+    choice = _filled(tight, [key for key in by_gain if key in dense], proportionate, left, limit)
+    if left(choice) >= (1.0 - SLACK) * limit:
+        return choice
+    fewest = {key: loose[key] if loose[key] < removed else 0 for key, removed in tight.items()}
+    return _filled(tight, by_gain, fewest, left, limit)
+
+
+def _filled(
+    tight: Choice, order: Sequence[str], fewest: Choice, left: Left, limit: float
+) -> Choice:
+    """Group by group, as few units go as `fewest` and the limit allow, until it is nearly met."""
     choice = dict(tight)
-    floor = {key: loose[key] if loose[key] < removed else 0 for key, removed in tight.items()}
-    for key in _by_gain(choice, {key: max(0, n - 1) for key, n in choice.items()}, left):
-        low, high = floor[key], choice[key]
+    for key in order:
+        low, high = fewest[key], choice[key]
         while low < high:
             middle = (low + high) // 2
             low, high = (

@@ -110,6 +110,16 @@ def test_targets_are_met_from_below(cnn: Any, kind: str, scope: str, keep: float
     assert 0.96 * keep * before < after <= keep * before
 
 
+@pytest.mark.parametrize(("kind", "keep"), [("macs", 0.16), ("macs", 0.13), ("parameters", 0.5)])
+def test_cheap_units_fill_a_budget_and_convolutions_keep_multiples(kind: str, keep: float) -> None:
+    model = randomise(lenet(20, 50, 500, side=28))
+    cut = choose(model, prune(target={"kind": kind, "keep": keep}))
+    first, second = (row.before - row.removed for row in cut.summary[:2])
+    assert (first % 4, second % 8) == (0, 0)
+    before, after = getattr(count(model), kind), getattr(predict(model, cut), kind)
+    assert 0.99 * keep * before < after <= keep * before
+
+
 @pytest.mark.parametrize("scope", ["layer", "global"])
 def test_nonzero_parameters_are_met_exactly(net: Any, scope: str) -> None:
     spec = prune(granularity="weight", scope=scope, target={"kind": "parameters", "keep": 0.25})

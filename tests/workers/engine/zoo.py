@@ -47,16 +47,16 @@ def unnamed() -> Any:
     return model
 
 
-def lenet() -> Any:
+def lenet(first: int = 6, second: int = 16, dense: int = 20, side: int = 12) -> Any:
     return keras.Sequential(
         [
-            keras.Input((12, 12, 1)),
-            layers.Conv2D(6, 3, activation="relu", padding="same"),
+            keras.Input((side, side, 1)),
+            layers.Conv2D(first, 3, activation="relu", padding="same"),
             layers.MaxPooling2D(),
-            layers.Conv2D(16, 3, activation="relu"),
+            layers.Conv2D(second, 3, activation="relu"),
             layers.AveragePooling2D(2),
             layers.Flatten(),
-            layers.Dense(20, activation="tanh"),
+            layers.Dense(dense, activation="tanh"),
             layers.Dense(10, activation="softmax"),
         ]
     )
