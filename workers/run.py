@@ -21,6 +21,7 @@ from workers import engine
 from workers.analysis import analysis, look
 from workers.evaluation.files import evaluate_quantised, look_at_files
 from workers.evaluation.lost import Lost, lost, right
+from workers.exports.formats import write
 from workers.least import Least
 from workers.loading import completed, load
 from workers.measure.compare import ALWAYS, Measured, time_both, timings, write_both
@@ -108,6 +109,9 @@ class Job:
         order = self.order
         with self.telling.phase("loading"):
             model = load(Path(order.model_path), order.model, self.scratch)
+            if "h5" in self.spec.exports:
+                # Keras writes some that nobody can load, which must be said before the training.
+                write(model, "h5", self.scratch).unlink()
             if order.dataset is not None and order.dataset_path is not None:
                 info = completed(model, order.model)
                 data = load_data(Path(order.dataset_path), order.dataset, info, self.spec.seed)

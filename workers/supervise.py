@@ -2,8 +2,10 @@
 
 import os
 import stat
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,7 @@ from workers.protocol import (
     Told,
     parse,
 )
+from workers.reading_back import read_back
 from workers.spare import Child
 
 START_SECONDS = 120.0
@@ -154,7 +157,9 @@ class Supervisor:
             )
         self._confinement = confinement.model_copy(update={"overridden": bool(missing)})
         self._deadline = time.monotonic() + self._left
-        self.child.order(self._order().model_dump_json())
+        with self._leased():
+            order = self._order()
+        self.child.order(order.model_dump_json())
 
     def _order(self) -> Order:
         """Fetch what the job needs into the child's folder; every hash is checked."""
@@ -305,7 +310,10 @@ class Supervisor:
         # From here on the files are what they are: nobody is left to exchange them.
         self.child.end()
         try:
-            files = self._publish(done)
+            with self._leased():
+                files = self._publish(done)
+                if status is Status.SUCCEEDED and self.attempt.kind == "prune" and done:
+                    self._read_back(files, done)
             lifecycle.finish(
                 self.database,
                 self.attempt,
@@ -322,6 +330,37 @@ class Supervisor:
         if status is Status.SUCCEEDED and self._checkpoint is not None:
             self.store.delete(self._checkpoint.key)
         return status
+
+    @contextmanager
+    def _leased(self) -> Iterator[None]:
+        """Keep the lease while files of gigabytes are stored and read. Raises `LeaseLost`."""
+        over = threading.Event()
+        lost = threading.Event()
+
+        def renew() -> None:
+            while not over.wait(self.settings.heartbeat_seconds):
+                try:
+                    self._renew(time.monotonic())
+                except Cancelled:
+                    pass  # The work is done; whether it counts is decided by what ends the job.
+                except LeaseLost:
+                    lost.set()
+                    return
+
+        keeper = threading.Thread(target=renew, daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            over.set()
+            keeper.join()
+        if lost.is_set():
+            raise LeaseLost(self.attempt.job)
+
+    def _read_back(self, files: list[ArtifactFile], done: Done) -> None:
+        told = Metrics.model_validate(done.result)
+        memory = self.settings.intake_memory_bytes
+        read_back(self.store, files, told, self.attempt.model, memory)
 
     def _publish(self, done: Done | None) -> list[ArtifactFile]:
         """Store the artifacts; the row that makes them visible is written after them."""

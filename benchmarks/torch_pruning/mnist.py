@@ -2,7 +2,8 @@
 
 Both sides get the same trained LeNet-5 and ten epochs of training. Torch-Pruning is asked for a
 share of its MACs, and Secateur, in one REST call with default settings, for the share that this
-came to, since each side rounds its own way. The ONNX files are timed in turns in one process. The last line reads `ahead on N of M`.
+came to, since each side rounds its own way. The ONNX files are timed in turns in one process. The
+last line reads `ahead on N of M`.
 """
 
 import argparse

@@ -192,10 +192,10 @@ def test_a_full_disk_ends_the_job(
 @pytest.mark.parametrize(
     ("trick", "words"),
     [
-        ("(out / 'model.keras').mkdir()", "no plain file"),
+        ("(out / 'metrics.json').mkdir()", "no plain file"),
         ("pass", "cannot be read"),
-        ("(out / 'model.keras').write_bytes(bytes(2**21))", "at most 1048576 bytes"),
-        ("(out / 'model.keras').touch(); out.chmod(0)", ""),
+        ("(out / 'metrics.json').write_bytes(bytes(2**21))", "at most 1048576 bytes"),
+        ("(out / 'metrics.json').touch(); out.chmod(0)", ""),
     ],
     ids=["folder", "nothing", "large", "closed folder"],
 )
@@ -203,7 +203,7 @@ def test_tricks_in_the_out_folder(tmp_path: Path, trick: str, words: str) -> Non
     prison = jail(tmp_path, job_file_bytes=2**20)
     prison.limits = Limits.of(prison.settings).model_copy(update={"file_bytes": 2**30})
     attempt = prison.claim()
-    program = prison.program(f"{trick}\nreturn METRICS, ['model.keras']")
+    program = prison.program(f"{trick}\nreturn METRICS, ['metrics.json']")
     ended = prison.carry_out(attempt, program)
     error = prison.jobs.get(attempt.job).error
     prison.database.close()

@@ -4,6 +4,7 @@ The children are small programs; the database is SQLite, the store a folder.
 """
 
 import os
+import re
 import sys
 import textwrap
 import threading
@@ -108,17 +109,66 @@ def test_a_result_is_published_with_its_files(world: World) -> None:
         assert os.path.getsize(order["model_path"]) > 1000
         tell(type="told", kind="phase", data={"phase": "loading"},
              progress={"phase": "loading", "share": 0.5})
-        open(os.path.join(order["out"], "model.keras"), "wb").write(b"smaller")
+        model = open(order["model_path"], "rb").read()
+        open(os.path.join(order["out"], "model.keras"), "wb").write(model)
+        RESULT["after"]["parameters"] = order["model"]["parameters"]
         print("a word for the log", file=sys.stderr)
         tell(type="done", result=RESULT, files=["model.keras"])
         """,
     )
-    assert ended is Status.SUCCEEDED
+    assert ended is Status.SUCCEEDED, world.jobs.get(attempt.job).error
     files = {file.name: file for file in world.jobs.artifacts(attempt.job)}
     assert set(files) == {"model.keras", "log.txt"}
     kept = b"".join(world.store.read(files["log.txt"].key, 0, files["log.txt"].bytes))
     assert b"a word for the log" in kept
     assert not world.folder.exists()
+
+
+BACK = """
+    import zipfile
+    model = os.path.join(order["out"], "model.keras")
+    open(model, "wb").write(open(order["model_path"], "rb").read())
+    RESULT["after"]["parameters"] = order["model"]["parameters"]
+    {}
+    tell(type="done", result=RESULT, files=["model.keras"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("doing", "words"),
+    [
+        ('open(model, "ab").write(b"more")', "cannot|must|damaged|holds"),
+        ('open(model, "wb").write(b"smaller")', "neither|not a"),
+        ('zipfile.ZipFile(model, "a").writestr("evil.py", "x")', "evil.py"),
+        ('RESULT["after"]["parameters"] -= 1', "parameters, the job told"),
+    ],
+)
+def test_a_model_that_cannot_be_read_back_is_not_offered(
+    world: World, doing: str, words: str
+) -> None:
+    attempt = world.claim()
+    assert world.supervise(attempt, BACK.format(doing)) is Status.FAILED
+    error = world.jobs.get(attempt.job).error
+    assert error.type == "/problems/internal"
+    assert "read back" in error.detail
+    assert re.search(words, error.detail), error.detail
+    assert {file.name for file in world.jobs.artifacts(attempt.job)} == {"log.txt"}
+
+
+def test_the_lease_is_kept_while_files_are_stored(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = world.claim()
+    reaped: list[str] = []
+
+    def slow(*_: Any) -> None:
+        time.sleep(2 * world.settings.lease_seconds)
+        reaped.extend(lifecycle.reap(world.database))
+
+    monkeypatch.setattr("workers.supervise.read_back", slow)
+    done = 'tell(type="done", result=RESULT, files=[])'
+    assert world.supervise(attempt, done) is Status.SUCCEEDED
+    assert reaped == []
 
 
 def test_an_analysis_publishes_its_page_and_no_log(world: World) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -68,6 +69,13 @@ def _h5(model: Any, path: Path, _: Calibration | None) -> None:
         # Keras advises against HDF5; the user asked for it.
         warnings.simplefilter("ignore")
         model.save(path)
+    try:
+        keras.models.load_model(path, compile=False)
+    except Exception as error:
+        raise ValueError(
+            "Keras cannot load what it writes: an .h5 file does not tell functions of keras.ops "
+            "from layers"
+        ) from error
 
 
 def _sparse_npz(model: Any, path: Path, _: Calibration | None) -> None:
