@@ -62,7 +62,9 @@ def _handled(abi: int) -> int:
     return (1 << known) - 1
 
 
-def apply(readable: Sequence[Path], writable: Sequence[Path]) -> Mechanism:
+def apply(
+    readable: Sequence[Path], writable: Sequence[Path], devices: Sequence[Path] = ()
+) -> Mechanism:
     """Restrict this thread and all that it starts to these files and folders.
 
     `no_new_privs` must be set.
@@ -70,6 +72,7 @@ def apply(readable: Sequence[Path], writable: Sequence[Path]) -> Mechanism:
     Args:
         readable: these, and all below them.
         writable: read and written.
+        devices: read, written and told what to do (ioctl).
     """
     if not LINUX:
         return Mechanism(detail="needs Linux")
@@ -80,7 +83,7 @@ def apply(readable: Sequence[Path], writable: Sequence[Path]) -> Mechanism:
         why = "is switched off at boot" if off else "is not in this kernel, or is not allowed"
         return Mechanism(detail=f"Landlock {why}: {error.strerror}")
     try:
-        _restrict(readable, writable, abi)
+        _restrict(readable, writable, devices, abi)
     except OSError as error:
         return Mechanism(detail=str(error))
     return Mechanism(active=True, detail=f"ABI {abi}{_without(abi)}")
@@ -96,7 +99,9 @@ def _without(abi: int) -> str:
     return f", which does not know {', '.join(lacks)}" if lacks else ""
 
 
-def _restrict(readable: Sequence[Path], writable: Sequence[Path], abi: int) -> None:
+def _restrict(
+    readable: Sequence[Path], writable: Sequence[Path], devices: Sequence[Path], abi: int
+) -> None:
     handled = _handled(abi)
     ruleset = _Ruleset(
         handled,
@@ -111,6 +116,8 @@ def _restrict(readable: Sequence[Path], writable: Sequence[Path], abi: int) -> N
             _allow(descriptor, path, READ & handled)
         for path in (*writable, *map(Path, DEVICES)):
             _allow(descriptor, path, (READ | WRITE) & handled)
+        for path in devices:
+            _allow(descriptor, path, (READ_FILE | WRITE_FILE | TRUNCATE | IOCTL_DEV) & handled)
         syscall("landlock_restrict_self", RESTRICT_SELF, descriptor, 0)
     finally:
         os.close(descriptor)

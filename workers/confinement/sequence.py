@@ -58,7 +58,9 @@ def enter(confines: Confines) -> Confinement:
     die_with_parent(confines.parent)
     return Confinement(
         user=user,
-        landlock=landlock.apply(paths.readable(folder), paths.writable(folder)),
+        landlock=landlock.apply(
+            paths.readable(folder), paths.writable(folder), paths.accelerators()
+        ),
         seccomp=Mechanism(detail="not yet"),
         network=network,
     )

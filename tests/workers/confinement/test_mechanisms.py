@@ -148,3 +148,28 @@ def test_a_probe_that_dies_finds_nothing() -> None:
     found = probe(Settings(), (sys.executable, "-c", "raise SystemExit('no python here')"))
     assert found.missing == ("user", "landlock", "seccomp")
     assert "no python here" in found.user.detail
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Landlock is Linux'")
+@pytest.mark.parametrize("listed", [True, False])
+def test_devices_of_accelerators_are_used_and_others_are_not(folder: Path, listed: bool) -> None:
+    """With the terminal multiplexer as the accelerator: read, written, and told what to do."""
+    before = """
+        from workers.confinement import paths
+        paths.ACCELERATORS = LISTED
+        def use():
+            done = []
+            for path in ("/dev/ptmx", "/proc/self/task/%d/comm" % os.getpid()):
+                try:
+                    with open(path, "r+b" if "dev" in path else "wb", buffering=0) as file:
+                        done.append(path.split("/")[-1])
+                        if "dev" in path:
+                            import fcntl, termios
+                            fcntl.ioctl(file, termios.TIOCGPTN, bytes(4))
+                            done.append("ioctl")
+                except OSError as error:
+                    done.append(error.errno)
+            return done
+    """.replace("LISTED", "('ptmx',)" if listed else "()")
+    done = confined(folder, textwrap.dedent(before).strip().replace("\n", "\n        "), "use()")
+    assert done == (["ptmx", "ioctl", "comm"] if listed else [13, 13])
