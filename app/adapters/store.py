@@ -156,6 +156,12 @@ class FolderStore:
             if _older(path, older_than_seconds):
                 yield str(path.relative_to(self.root))
 
+    def job_keys(self, older_than_seconds: float) -> Iterator[str]:
+        """Keys of jobs' files last written before then."""
+        for path in (self.root / "jobs").glob("*/*/*"):
+            if _older(path, older_than_seconds):
+                yield str(path.relative_to(self.root))
+
     def delete_old(self, key: str, older_than_seconds: float) -> bool:
         """Forget a key, unless it has been written again since it was listed."""
         aside = self.root / "tmp" / uuid.uuid4().hex

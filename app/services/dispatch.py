@@ -108,9 +108,17 @@ class Reaper:
             )
         self._forget_answers()
         audit.forget(self.database, self.settings.audit_days)
-        self.store.sweep_temporary(max(self.settings.blob_grace_seconds, 3600.0))
+        self.collect(max(self.settings.blob_grace_seconds, 3600.0))
+
+    def collect(self, unfinished_seconds: float) -> None:
+        """Delete files that no row refers to; unfinished writes and jobs' files when so old."""
+        self.store.sweep_temporary(unfinished_seconds)
         for key in self.store.content_keys(self.settings.blob_grace_seconds):
             self._sweep(key)
+        for key in self.store.job_keys(unfinished_seconds):
+            if not lifecycle.refers_to(self.database, key):
+                self.store.delete(key)
+                log.info("file_swept", key=key)
 
     def _forget_answers(self) -> None:
         """Dry runs a while after their end, and analyses that no request will be answered with."""
