@@ -80,6 +80,7 @@ def _storm(running: System, asked: argparse.Namespace) -> tuple[History, dict[st
         httpx.get(f"{running.api_url}/v1/{name}", timeout=60).raise_for_status()
     history, plan, stop = History(), Plan(asked.jobs), threading.Event()
     faults = Faults(running, history, asked.seed, LEASE_SECONDS)
+    # Most of the jobs are submitted in the first half, so that faults find them at work.
     pause = asked.minutes * 60 * USERS / max(asked.jobs, 1) / 2
     users = [User(running.api_url, history, asked.seed * 100 + n, SPEC) for n in range(USERS)]
     threads = [threading.Thread(target=faults.run, args=(stop,))]

@@ -13,8 +13,10 @@ import httpx
 
 from benchmarks.chaos.history import Call, History
 
-CUT, CANCEL, DELETE, RETRY = 0.25, 0.12, 0.08, 0.6
+CUT, CANCEL, DELETE, RETRY = 0.25, 0.06, 0.04, 0.6
 AGAIN_SECONDS = 0.3
+PLAYS = 5
+"""Looks at jobs, and what follows from them, for each submit."""
 
 
 class Plan:
@@ -51,8 +53,9 @@ class User:
                 self._submit(f"{self._seed}-{number}")
             elif not self.jobs:
                 return
-            self._play()
-            time.sleep(self._random.uniform(0, 2 * pause))
+            for _ in range(PLAYS):
+                self._play()
+                time.sleep(self._random.uniform(0, 2 * pause / PLAYS))
 
     def settle(self, deadline: float) -> Sequence[str]:
         """Wait for the ends; returns the jobs that have not ended."""
