@@ -207,9 +207,15 @@ def live_workers_keep_their_jobs(facts: Facts) -> Iterator[Violation]:
                     yield Violation("live workers keep their jobs", job, f"taken at {event['at']}")
                 began = event["at"]
             reason = event["data"].get("reason", "")
-            lost = re.fullmatch(r"Worker \S+:(\d+) was lost\.", reason)
-            if lost and not _excused(facts, int(lost[1]), began, event["at"]):
+            lost = re.fullmatch(r"Worker (\S+) was lost\.", reason)
+            if lost and not _excused(facts, _pid(lost[1]), began, event["at"]):
                 yield Violation("live workers keep their jobs", job, reason)
+
+
+def _pid(worker: str) -> int:
+    """Of a worker called `host:pid`."""
+    pid = worker.rpartition(":")[2]
+    return int(pid) if pid.isdigit() else 0
 
 
 def _excused(facts: Facts, pid: int | None, since: float, until: float) -> bool:
