@@ -155,9 +155,23 @@ SERVERS = ("broker", "postgres")
 
 @contextmanager
 def system(
-    database: str, environment: dict[str, str], workers: int, light: bool
+    database: str,
+    environment: dict[str, str],
+    workers: int,
+    light: bool,
+    host: str = HOST,
+    enter: tuple[str, ...] = (),
 ) -> Iterator[System]:
-    """Everything, started; a folder for all of it, gone afterwards."""
+    """Everything, started; a folder for all of it, gone afterwards.
+
+    Args:
+        database: sqlite or postgres.
+        environment: settings.
+        workers: how many.
+        light: whether small programs stand in for the jobs' processes.
+        host: address of broker and database.
+        enter: what workers' commands begin with.
+    """
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="secateur-chaos-", dir="/tmp"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -165,9 +179,9 @@ def system(
         (folder / "data").mkdir()
         on = stack.enter_context(disk(folder / "data" / "store"))
         urls, parts = {}, {}
-        parts["broker"], urls["broker"] = _broker(folder)
+        parts["broker"], urls["broker"] = _broker(folder, host)
         if database == "postgres":
-            parts["postgres"], urls["database"] = _postgres(folder)
+            parts["postgres"], urls["database"] = _postgres(folder, host)
         else:
             urls["database"] = f"sqlite:///{folder}/data/secateur.sqlite3"
         settings = environment | {
@@ -185,7 +199,7 @@ def system(
             name = f"worker-{number}"
             if light:
                 command = (*LIGHT_WORKER, f"--hostname={name}@%h")
-            parts[name] = _ours(folder, name, command, settings)
+            parts[name] = _ours(folder, name, (*enter, *command), settings)
         running = System(folder, parts, urls, on)
         for name in SERVERS:
             if name in parts:
@@ -202,17 +216,19 @@ def _ours(folder: Path, name: str, command: Sequence[str], settings: dict[str, s
     return Part(name, lambda: command, settings, folder / f"{name}.log")
 
 
-def _broker(folder: Path) -> tuple[Part, str]:
+def _broker(folder: Path, host: str) -> tuple[Part, str]:
     port = free_port()
-    options = {"bind": HOST, "port": port, "save": "", "appendonly": "no", "dir": folder}
+    options = {"bind": host, "port": port, "save": "", "appendonly": "no", "dir": folder}
+    # Without a password it would answer to loopback alone; only this machine has the address.
+    options["protected-mode"] = "no"
     command = [valkey_binary()]
     for name, value in options.items():
         command += [f"--{name}", str(value)]
     part = Part("broker", lambda: command, {}, folder / "broker.log")
-    return part, f"redis://{HOST}:{port}/0"
+    return part, f"redis://{host}:{port}/0"
 
 
-def _postgres(folder: Path) -> tuple[Part, str]:
+def _postgres(folder: Path, host: str) -> tuple[Part, str]:
     password, owner = secrets.token_hex(16), _unprivileged()
     home = folder / "postgres"
     home.mkdir()
@@ -223,13 +239,15 @@ def _postgres(folder: Path) -> tuple[Part, str]:
         for path in (home, secret):
             os.chown(path, *owner)
     _init_database(programs, data, secret, owner, home / "initdb.log")
+    with (data / "pg_hba.conf").open("a") as rules:
+        rules.write("host all all samenet scram-sha-256\n")
     port = free_port()
     command = [str(programs / "postgres"), "-D", str(data)]
-    options = {"listen_addresses": HOST, "port": port, "unix_socket_directories": ""}
+    options = {"listen_addresses": host, "port": port, "unix_socket_directories": ""}
     for name, value in options.items():
         command += ["-c", f"{name}={value}"]
     part = Part("postgres", lambda: command, {}, folder / "postgres.log", owner)
-    return part, f"postgresql+psycopg://postgres:{password}@{HOST}:{port}/{DATABASE}"
+    return part, f"postgresql+psycopg://postgres:{password}@{host}:{port}/{DATABASE}"
 
 
 def _wait_for_servers(running: System) -> None:
