@@ -2,12 +2,10 @@
 
 import os
 import stat
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -35,11 +33,13 @@ from app.domain.job import (
     Status,
 )
 from app.domain.metrics import Metrics, Plan
+from app.domain.ports import Blob
 from app.services import lifecycle
 from app.services.lifecycle import LeaseLost
 from app.settings import Settings
 from workers import disk
 from workers.endings import from_exit_status
+from workers.heart import Cancelled, Heart
 from workers.protocol import (
     TALK_LIMIT_BYTES,
     Done,
@@ -62,12 +62,14 @@ RESULTS: dict[JobKind, type[Record]] = {
     "analysis": ModelAnalysis,
 }
 LOG_TAIL_BYTES = 4000
+ENDING_SECONDS = 3600.0
+"""The longest that fetching inputs and storing results may take beside the job's own time."""
+PATIENCE_SECONDS = 60.0
+"""How long a store or a database that is away is waited for, each time it is needed."""
+PAUSE_SECONDS = 0.3
 
 log = structlog.get_logger(__name__)
-
-
-class Cancelled(Exception):
-    """The user asked for it."""
+T = TypeVar("T")
 
 
 class Draining(Exception):
@@ -98,31 +100,86 @@ class Supervisor:
         self._checkpoint: Checkpoint | None = attempt.checkpoint
         self._confinement: Confinement | None = None
         self._heard_bytes = 0
-        self._renewed = self._told = self._measured = time.monotonic()
+        self._told = self._measured = time.monotonic()
+        self._stored: set[str] = set()
         left = attempt.time_limit_seconds - attempt.seconds_used
         self._left = max(left, 0.0)
         # The job's own time starts when its process is ready to work on it.
         self._deadline = time.monotonic() + self._left + START_SECONDS
+        self._heart = Heart(
+            database,
+            attempt,
+            settings.lease_seconds,
+            settings.heartbeat_seconds,
+            self._left + START_SECONDS + ENDING_SECONDS,
+        )
 
     def run(self) -> Status | None:
         """Until the attempt has ended; None when it is not ours to end."""
+        with self._heart:
+            try:
+                return self._attempted()
+            except LeaseLost:
+                self.child.kill()
+                self._forget()
+                log.warning("lease_lost", job=self.attempt.job, fence=self.attempt.fence)
+            except Unavailable as error:
+                # Nothing is wrong with the job: another attempt may find what was away.
+                self.child.kill()
+                log.warning("postponed", job=self.attempt.job, reason=error.detail)
+                lifecycle.postpone(self.database, self.attempt, error)
+        return None
+
+    def _attempted(self) -> Status | None:
         try:
-            return self._end(Status.SUCCEEDED, done=self._carry_out())
+            done = self._carry_out()
         except Cancelled:
             return self._end(Status.CANCELLED)
         except Draining:
             self.child.kill()
-            lifecycle.hand_back(self.database, self.attempt, "The worker shut down.")
-            return None
-        except LeaseLost:
-            self.child.kill()
-            self.store.delete_prefix(self._prefix)
-            log.warning("lease_lost", job=self.attempt.job, fence=self.attempt.fence)
+            reason = "The worker shut down."
+            self._persist(lambda: lifecycle.hand_back(self.database, self.attempt, reason))
             return None
         except _Refusal as refusal:
             return self._end(Status.FAILED, error=refusal.problem)
+        except Unavailable:
+            raise
         except SecateurError as error:
             return self._end(Status.FAILED, error=error.as_problem())
+        try:
+            return self._end(Status.SUCCEEDED, done=done)
+        except _Untrusted as untrusted:
+            return self._end(Status.FAILED, error=InternalError(str(untrusted)).as_problem())
+        except InternalError as error:
+            return self._end(Status.FAILED, error=error.as_problem())
+
+    def _persist(self, write: Callable[[], T]) -> T:
+        """Repeat what a store or a database that is away prevents, while the lease is ours.
+
+        Raises `LeaseLost`, and `Unavailable` when patience ends.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return write()
+            except Unavailable:
+                self._heart.check_lease()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(PAUSE_SECONDS)
+
+    def _forget(self) -> None:
+        """Delete what this attempt stored and no row refers to.
+
+        The last checkpoint stays, with which the next attempt goes on; and everything stays when a
+        commit came through whose answer was lost.
+        """
+        try:
+            kept = lifecycle.kept_keys(self.database, self.attempt)
+        except Unavailable:
+            return
+        for key in self._stored - kept:
+            self.store.delete(key)
 
     # --- carrying out ----------------------------------------------------------------------
     def _carry_out(self) -> Done:
@@ -157,9 +214,7 @@ class Supervisor:
             )
         self._confinement = confinement.model_copy(update={"overridden": bool(missing)})
         self._deadline = time.monotonic() + self._left
-        with self._leased():
-            order = self._order()
-        self.child.order(order.model_dump_json())
+        self.child.order(self._order().model_dump_json())
 
     def _order(self) -> Order:
         """Fetch what the job needs into the child's folder; every hash is checked."""
@@ -191,7 +246,14 @@ class Supervisor:
         )
 
     def _hand_over(self, key: str, sha256: str, path: Path) -> None:
-        self.store.fetch(key, sha256, path)
+        def fetch() -> None:
+            path.unlink(missing_ok=True)
+            try:
+                self.store.fetch(key, sha256, path)
+            except OSError as error:
+                raise _store_away(error) from error
+
+        self._persist(fetch)
         self.child.receive(path)
 
     def _hear(self, line: bytes) -> Done | None:
@@ -230,7 +292,7 @@ class Supervisor:
         source = self.child.scratch / saved.file
         key = f"{self._prefix}/checkpoint-{saved.epoch}.zip"
         try:
-            blob = self.store.put_file(key, source, self.settings.job_file_bytes)
+            blob = self._put(key, source)
         except OSError as error:
             raise InternalError(
                 f"The job's checkpoint {saved.file} cannot be read: {error.strerror}"
@@ -238,7 +300,7 @@ class Supervisor:
         checkpoint = Checkpoint(
             key=blob.key, sha256=blob.sha256, bytes=blob.bytes, epoch=saved.epoch
         )
-        lifecycle.keep_checkpoint(self.database, self.attempt, checkpoint)
+        self._persist(lambda: lifecycle.keep_checkpoint(self.database, self.attempt, checkpoint))
         if self._checkpoint is not None and self._checkpoint.key != blob.key:
             self.store.delete(self._checkpoint.key)
         self._checkpoint = checkpoint
@@ -259,23 +321,8 @@ class Supervisor:
         if now - self._measured >= DISK_SECONDS:
             disk.check(self.child.folder, self.settings.job_disk_bytes)
             self._measured = time.monotonic()
-        if now - self._renewed >= self.settings.heartbeat_seconds:
-            self._renew(now)
+        self._heart.check()
         self._tell()
-
-    def _renew(self, now: float) -> None:
-        try:
-            cancelled = lifecycle.heartbeat(
-                self.database, self.attempt, self.settings.lease_seconds
-            )
-        except Unavailable:
-            # Without the database nothing is known; past the lease the job may be another's.
-            if now - self._renewed > self.settings.lease_seconds:
-                raise LeaseLost(self.attempt.job) from None
-            return
-        self._renewed = now
-        if cancelled:
-            raise Cancelled
 
     def _tell(self, force: bool = False) -> None:
         """Write what the child told, at most about twice a second."""
@@ -309,67 +356,65 @@ class Supervisor:
     ) -> Status | None:
         # From here on the files are what they are: nobody is left to exchange them.
         self.child.end()
+        files = self._publish(done)
+        if done is not None and self.attempt.kind == "prune":
+            self._read_back(files, done)
+        result = done.result if done else None
+        ended = self._persist(lambda: self._finish(status, result, error, files))
+        if ended is not Status.SUCCEEDED:
+            self._forget()
+        if ended is Status.SUCCEEDED and self._checkpoint is not None:
+            self.store.delete(self._checkpoint.key)
+        return ended
+
+    def _finish(
+        self,
+        status: Status,
+        result: dict[str, Any] | None,
+        error: dict[str, Any] | None,
+        files: list[ArtifactFile],
+    ) -> Status:
+        database, attempt = self.database, self.attempt
         try:
-            with self._leased():
-                files = self._publish(done)
-                if status is Status.SUCCEEDED and self.attempt.kind == "prune" and done:
-                    self._read_back(files, done)
-            lifecycle.finish(
-                self.database,
-                self.attempt,
-                status,
-                result=done.result if done else None,
-                error=error,
-                artifacts=files,
+            return lifecycle.finish(
+                database, attempt, status, result=result, error=error, artifacts=files
             )
         except LeaseLost:
-            self.store.delete_prefix(self._prefix)
-            return None
-        except _Untrusted as untrusted:
-            return self._end(Status.FAILED, error=InternalError(str(untrusted)).as_problem())
-        if status is Status.SUCCEEDED and self._checkpoint is not None:
-            self.store.delete(self._checkpoint.key)
-        return status
-
-    @contextmanager
-    def _leased(self) -> Iterator[None]:
-        """Keep the lease while files of gigabytes are stored and read. Raises `LeaseLost`."""
-        over = threading.Event()
-        lost = threading.Event()
-
-        def renew() -> None:
-            while not over.wait(self.settings.heartbeat_seconds):
-                try:
-                    self._renew(time.monotonic())
-                except Cancelled:
-                    pass  # The work is done; whether it counts is decided by what ends the job.
-                except LeaseLost:
-                    lost.set()
-                    return
-
-        keeper = threading.Thread(target=renew, daemon=True)
-        keeper.start()
-        try:
-            yield
-        finally:
-            over.set()
-            keeper.join()
-        if lost.is_set():
-            raise LeaseLost(self.attempt.job)
+            if lifecycle.has_succeeded(database, attempt):
+                return Status.SUCCEEDED
+            raise
 
     def _read_back(self, files: list[ArtifactFile], done: Done) -> None:
         told = Metrics.model_validate(done.result)
         memory = self.settings.intake_memory_bytes
-        read_back(self.store, files, told, self.attempt.model, memory)
+        self._persist(lambda: read_back(self.store, files, told, self.attempt.model, memory))
 
     def _publish(self, done: Done | None) -> list[ArtifactFile]:
         """Store the artifacts; the row that makes them visible is written after them."""
         files = []
         if self.attempt.kind == "prune":
-            files.append(self._artifact("log.txt", self.child.log))
+            try:
+                files.append(self._artifact("log.txt", self.child.log))
+            except _Untrusted:
+                if done is not None:
+                    raise  # And the job has failed; then its other end must go without a log.
         for name in done.files if done else ():
             files.append(self._artifact(name, self.child.out / name))
         return files
+
+    def _put(self, key: str, source: Path) -> Blob:
+        """Copy a file of the child's into the store. Raises `OSError` where it cannot be read."""
+
+        def put() -> Blob:
+            try:
+                return self.store.put_file(key, source, self.settings.job_file_bytes)
+            except OSError as error:
+                # One call reads the one and writes the other: what can be read is not to blame.
+                os.close(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK))
+                raise _store_away(error) from error
+
+        self._stored.add(key)
+        return self._persist(put)
 
     def _artifact(self, name: str, source: Any) -> ArtifactFile:
         if name not in MEDIA_TYPES:
@@ -379,7 +424,7 @@ class Supervisor:
             found = os.lstat(source)
             if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
                 raise _Untrusted(f"the job's file {name} is no plain file of at most {limit} bytes")
-            blob = self.store.put_file(f"{self._prefix}/{name}", source, limit)
+            blob = self._put(f"{self._prefix}/{name}", source)
         except OSError as error:
             raise _Untrusted(f"the job's file {name} cannot be read: {error.strerror}") from error
         return ArtifactFile(
@@ -389,6 +434,13 @@ class Supervisor:
             sha256=blob.sha256,
             media_type=MEDIA_TYPES[name],
         )
+
+
+def _store_away(error: OSError) -> Unavailable:
+    return Unavailable(
+        f"The store does not take or give files ({error.strerror}). See that it is there and has "
+        "room; the job is tried again."
+    )
 
 
 class _Untrusted(Exception):

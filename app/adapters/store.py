@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.domain.errors import InternalError
+from app.domain.errors import InternalError, Unavailable
 from app.domain.ports import Blob
 
 CHUNK = 1024 * 1024
@@ -124,6 +124,8 @@ class FolderStore:
                     digest.update(data)
                     target.write(data)
         except FileNotFoundError as error:
+            if not self.root.is_dir():
+                raise Unavailable(f"The store's folder {self.root} is not there.") from error
             raise InternalError(f"The stored file {key} is missing from the store.") from error
         if digest.hexdigest() != sha256:
             raise InternalError(
@@ -151,6 +153,12 @@ class FolderStore:
     def content_keys(self, older_than_seconds: float) -> Iterator[str]:
         """Keys of content-addressed files last written before then."""
         for path in (self.root / "blobs").glob("*/*"):
+            if _older(path, older_than_seconds):
+                yield str(path.relative_to(self.root))
+
+    def job_keys(self, older_than_seconds: float) -> Iterator[str]:
+        """Keys of jobs' files last written before then."""
+        for path in (self.root / "jobs").glob("*/*/*"):
             if _older(path, older_than_seconds):
                 yield str(path.relative_to(self.root))
 

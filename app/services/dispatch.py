@@ -1,6 +1,7 @@
 """Announcing queued jobs to workers, and the reaper that repeats it for the forgotten."""
 
 import threading
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -44,6 +45,8 @@ class Reaper:
         self.queue = queue
         self.settings = settings
         self._since_housekeeping = HOUSEKEEPING_SECONDS
+        self._answered: float | None = None
+        self._reap_from = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`; an error ends one round and never the loop."""
@@ -57,14 +60,26 @@ class Reaper:
 
     def round(self) -> None:
         """One look: lost leases, forgotten jobs, and now and then housekeeping."""
-        for job in lifecycle.reap(self.database):
-            log.warning("lease_lost", job=job)
+        if self._workers_could_renew():
+            for job in lifecycle.reap(self.database):
+                log.warning("lease_lost", job=job)
         for queue in dict.fromkeys(QUEUES.values()):
             self._redispatch([kind for kind in QUEUES if QUEUES[kind] == queue])
         self._since_housekeeping += self.settings.reaper_interval_seconds
         if self._since_housekeeping >= HOUSEKEEPING_SECONDS:
             self._since_housekeeping = 0.0
             self._housekeep()
+
+    def _workers_could_renew(self) -> bool:
+        """False for one lease after the database was away: no worker could renew its own then."""
+        self.database.ping()
+        now = time.monotonic()
+        lease, interval = self.settings.lease_seconds, self.settings.reaper_interval_seconds
+        if self._answered is not None and now - self._answered > max(lease / 2, 3 * interval):
+            log.warning("reaping_postponed", silent_seconds=round(now - self._answered, 1))
+            self._reap_from = now + lease
+        self._answered = now
+        return now >= self._reap_from
 
     def _redispatch(self, kinds: Sequence[str]) -> None:
         """Announce again what waits too long, of the kinds that share a queue."""
@@ -93,9 +108,17 @@ class Reaper:
             )
         self._forget_answers()
         audit.forget(self.database, self.settings.audit_days)
-        self.store.sweep_temporary(max(self.settings.blob_grace_seconds, 3600.0))
+        self.collect(max(self.settings.blob_grace_seconds, 3600.0))
+
+    def collect(self, unfinished_seconds: float) -> None:
+        """Delete files that no row refers to; unfinished writes and jobs' files when so old."""
+        self.store.sweep_temporary(unfinished_seconds)
         for key in self.store.content_keys(self.settings.blob_grace_seconds):
             self._sweep(key)
+        for key in self.store.job_keys(unfinished_seconds):
+            if not lifecycle.refers_to(self.database, key):
+                self.store.delete(key)
+                log.info("file_swept", key=key)
 
     def _forget_answers(self) -> None:
         """Dry runs a while after their end, and analyses that no request will be answered with."""

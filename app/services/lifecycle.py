@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from app.adapters.database import ArtifactRow, Database, DatasetRow, JobRow, ModelRow
 from app.domain.dataset import DatasetInfo
-from app.domain.errors import AttemptsExhausted, InternalError
+from app.domain.errors import AttemptsExhausted, InternalError, SecateurError, Unavailable
 from app.domain.job import ArtifactFile, Attempt, Checkpoint, Progress, Status
 from app.domain.model import ModelInfo
 from app.domain.ports import content_sha256
@@ -199,9 +199,20 @@ def finish(
     result: dict[str, Any] | None = None,
     error: dict[str, Any] | None = None,
     artifacts: Sequence[ArtifactFile] = (),
-) -> None:
-    """End the job and publish its artifacts in one compare-and-set. Raises `LeaseLost`."""
+) -> Status:
+    """End the job and publish its artifacts in one compare-and-set; returns how it ended.
+
+    A success that comes after the user was told that the job is being cancelled is a cancellation.
+    Raises `LeaseLost`, also where the job has ended by this very attempt: see `has_succeeded`.
+    """
     with database.write() as session:
+        row = session.scalars(
+            select(JobRow)
+            .where(JobRow.id == attempt.job, JobRow.fence == attempt.fence)
+            .with_for_update()
+        ).one_or_none()
+        if row is not None and row.cancel_requested and status is Status.SUCCEEDED:
+            status, result, artifacts = Status.CANCELLED, None, ()
         if not _changed(
             session,
             update(JobRow)
@@ -225,6 +236,92 @@ def finish(
         if error is not None:
             data["error"] = error
         events.record(session, attempt.job, str(status), data)
+    return status
+
+
+def has_succeeded(database: Database, attempt: Attempt) -> bool:
+    """Whether the attempt's success was committed: the answer to `finish` may have been lost."""
+    with database.read() as session:
+        found = session.scalar(
+            select(JobRow.id).where(
+                JobRow.id == attempt.job,
+                JobRow.fence == attempt.fence,
+                JobRow.state == Status.SUCCEEDED,
+            )
+        )
+    return found is not None
+
+
+def kept_keys(database: Database, attempt: Attempt) -> set[str]:
+    """Keys of the attempt's job that its row refers to, for good. Raises `Unavailable` where the
+    attempt still holds the job: then nothing is settled.
+    """
+    with database.read() as session:
+        row = session.get(JobRow, attempt.job)
+        if row is None:
+            return set()
+        if row.fence == attempt.fence and row.state == Status.RUNNING:
+            raise Unavailable(f"Job {attempt.job} is still held by its attempt {attempt.fence}.")
+        keys = set(
+            session.scalars(select(ArtifactRow.key).where(ArtifactRow.job_id == attempt.job))
+        )
+        if row.checkpoint:
+            keys.add(row.checkpoint["key"])
+        return keys
+
+
+def refers_to(database: Database, key: str) -> bool:
+    """Whether the job of a key `jobs/<id>/a<fence>/<name>` needs the file, or may come to."""
+    _, job, prefix, _ = key.split("/", 3)
+    with database.read() as session:
+        row = session.get(JobRow, job)
+        if row is None:
+            return False
+        if row.state == Status.RUNNING and prefix == f"a{row.fence}":
+            return True
+        if row.checkpoint and row.checkpoint["key"] == key:
+            return True
+        query = select(ArtifactRow.job_id).where(ArtifactRow.job_id == job, ArtifactRow.key == key)
+        return session.scalar(query) is not None
+
+
+def postpone(database: Database, attempt: Attempt, error: SecateurError) -> None:
+    """Give the job back because the worker could not do its part: that attempt counts.
+
+    Like `hand_back`, a job that is being cancelled is cancelled. Harmless when the lease is lost.
+    """
+    spent = JobRow.fence >= JobRow.attempts_allowed
+    ended = or_(JobRow.cancel_requested, spent)
+    with database.write() as session:
+        state = session.execute(
+            update(JobRow)
+            .where(_mine(attempt))
+            .values(
+                state=case(
+                    (JobRow.cancel_requested, Status.CANCELLED),
+                    (spent, Status.FAILED),
+                    else_=Status.QUEUED,
+                ),
+                finished_at=case((ended, func.clock()), else_=None),
+                lease_expires_at=None,
+                dispatched_at=None,
+                seconds_used=JobRow.seconds_used + (func.clock() - JobRow.attempt_started_at),
+            )
+            .returning(JobRow.state)
+            .execution_options(synchronize_session=False)
+        ).scalar_one_or_none()
+        if state is None:
+            return
+        data: dict[str, Any] = {"reason": error.detail, "attempt": attempt.fence}
+        if state == Status.FAILED:
+            data["error"] = error.as_problem()
+            session.execute(
+                update(JobRow)
+                .where(JobRow.id == attempt.job)
+                .values(error=data["error"])
+                .execution_options(synchronize_session=False)
+            )
+        events.record(session, attempt.job, state, data)
 
 
 def hand_back(database: Database, attempt: Attempt, reason: str) -> None:

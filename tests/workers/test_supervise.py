@@ -3,6 +3,7 @@
 The children are small programs; the database is SQLite, the store a folder.
 """
 
+import errno
 import os
 import re
 import sys
@@ -16,8 +17,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from app.adapters.database import ArtifactRow, Database, JobRow, migrate
+from app.adapters.database import ArtifactRow, Database, EventRow, JobRow, migrate
 from app.adapters.store import FolderStore
+from app.domain.errors import Unavailable
 from app.domain.job import Attempt, Status
 from app.domain.spec import PruningSpec
 from app.services import lifecycle
@@ -291,6 +293,133 @@ def test_who_lost_the_lease_stops_and_publishes_nothing(world: World) -> None:
     )
     assert world.jobs.get(attempt.job).status is Status.RUNNING
     assert not (world.store.root / f"jobs/{attempt.job}/a{attempt.fence}").exists()
+
+
+SAVE = """
+    def save(epoch):
+        name = f"checkpoint-{epoch}.zip"
+        open(os.path.join(order["scratch"], name), "wb").write(b"epoch %d" % epoch)
+        tell(type="saved", file=name, epoch=epoch)
+"""
+FINISH = """
+    open(os.path.join(order["out"], "metrics.json"), "wb").write(b"smaller")
+    tell(type="done", result=RESULT, files=["metrics.json"])
+"""
+
+
+def test_who_lost_the_lease_leaves_the_checkpoint_that_the_next_attempt_needs(
+    world: World,
+) -> None:
+    attempt = world.claim()
+
+    def rob() -> None:
+        with world.database.write() as session:
+            session.execute(
+                update(JobRow).where(JobRow.id == attempt.job).values(state=Status.QUEUED)
+            )
+
+    threading.Timer(1.0, rob).start()
+    assert world.supervise(attempt, SAVE + "    save(1); time.sleep(60)") is None
+    again = lifecycle.claim(world.database, attempt.job, "test", 5)
+    assert again is not None
+    assert world.supervise(again, FINISH) is Status.SUCCEEDED
+
+
+def failing(times: int, real: Callable[..., Any], error: Exception, after: bool) -> Any:
+    """A function that fails so many times: before it did its work, or after."""
+    left = [times]
+
+    def call(*args: Any, **kw: Any) -> Any:
+        if left[0] and not after:
+            left[0] -= 1
+            raise error
+        answer = real(*args, **kw)
+        if left[0]:
+            left[0] -= 1
+            raise error
+        return answer
+
+    return call
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the commit", "after the commit"])
+def test_a_database_that_is_away_at_the_end_costs_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    attempt = world.claim()
+    away = Unavailable("The database does not answer.")
+    for name in ("finish", "keep_checkpoint"):
+        monkeypatch.setattr(lifecycle, name, failing(2, getattr(lifecycle, name), away, after))
+    assert world.supervise(attempt, SAVE + "    save(1)" + FINISH) is Status.SUCCEEDED
+    (file,) = (f for f in world.jobs.artifacts(attempt.job) if f.name == "metrics.json")
+    assert b"".join(world.store.read(file.key, 0, file.bytes)) == b"smaller"
+    with world.database.read() as session:
+        kinds = session.scalars(select(EventRow.kind).where(EventRow.job_id == attempt.job)).all()
+    assert kinds.count("succeeded") == 1
+
+
+def test_a_full_store_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempt = world.claim()
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(world.store, "put_file", failing(3, world.store.put_file, full, False))
+    assert world.supervise(attempt, SAVE + "    save(1)" + FINISH) is Status.SUCCEEDED
+
+
+def test_a_store_that_stays_full_costs_an_attempt_and_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.supervise.PATIENCE_SECONDS", 0.5)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(world.store, "put_file", failing(10**6, world.store.put_file, full, False))
+    attempt: Attempt | None = world.claim()
+    for number in range(1, world.settings.max_attempts + 1):
+        assert attempt is not None
+        assert attempt.fence == number
+        assert world.supervise(attempt, FINISH) is None
+        attempt = lifecycle.claim(world.database, attempt.job, "test", 5)
+    assert attempt is None
+    (job,) = world.jobs.newest(1, None)
+    assert job.status is Status.FAILED
+    assert "No space left" in job.error.detail
+    monkeypatch.undo()
+    again = world.jobs.retry(job.id)
+    attempt = lifecycle.claim(world.database, again.id, "test", 5)
+    assert attempt is not None
+    assert world.supervise(attempt, FINISH) is Status.SUCCEEDED
+
+
+def test_a_slow_store_does_not_lose_the_lease(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = world.claim()
+    real = world.store.put_file
+
+    def slow(*args: Any) -> Any:
+        time.sleep(1.2 * world.settings.lease_seconds)
+        assert lifecycle.reap(world.database) == ()
+        assert lifecycle.claim(world.database, attempt.job, "thief", 5) is None
+        return real(*args)
+
+    monkeypatch.setattr(world.store, "put_file", slow)
+    assert world.supervise(attempt, "tell(type='done', result=RESULT, files=[])") is not None
+    assert world.jobs.get(attempt.job).status is Status.SUCCEEDED
+
+
+def test_a_job_that_ends_while_it_is_being_cancelled_is_cancelled(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = world.claim()
+    real = world.store.put_file
+
+    def cancelled_meanwhile(*args: Any) -> Any:
+        world.jobs.cancel(attempt.job)
+        return real(*args)
+
+    monkeypatch.setattr(world.store, "put_file", cancelled_meanwhile)
+    assert world.supervise(attempt, FINISH) is Status.CANCELLED
+    assert world.jobs.get(attempt.job).status is Status.CANCELLED
+    assert not world.jobs.artifacts(attempt.job)
+    assert not [path for path in world.store.root.glob("jobs/**/*") if path.is_file()]
 
 
 def test_a_checkpoint_is_stored_and_found_by_the_next_attempt(world: World) -> None:

@@ -83,9 +83,48 @@ class Database:
         self.engine.dispose()
 
 
+SILENT_SECONDS = 15
+"""A database, or a client of it, that does not answer for so long is gone: a cut cable says
+nothing."""
+CLIENT_OPTIONS = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": SILENT_SECONDS * 1000,
+}
+"""libpq's: without them a request to a machine that vanished waits for many minutes."""
+SERVER_OPTIONS = {
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "3",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": f"{SILENT_SECONDS}s",
+    "idle_in_transaction_session_timeout": f"{SILENT_SECONDS}s",
+    "lock_timeout": "20s",
+}
+"""PostgreSQL's, for each session: a client that vanished must not hold what others wait for."""
+
+
+def _postgresql(url: str) -> Engine:
+    engine = create_engine(
+        url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args=CLIENT_OPTIONS
+    )
+
+    # In a statement and not at the connection's start, where poolers refuse options.
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        with connection.cursor() as cursor:
+            for name, value in SERVER_OPTIONS.items():
+                cursor.execute(f"SET {name} = '{value}'")
+        connection.commit()
+
+    return engine
+
+
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        return _postgresql(url)
     engine = create_engine(url, pool_size=20, max_overflow=40, connect_args={"timeout": 20})
 
     @event.listens_for(engine, "connect")

@@ -1,5 +1,7 @@
 """Sessions, the clock and the migrations, on both databases."""
 
+import os
+import socket
 import subprocess
 import sys
 import threading
@@ -26,7 +28,7 @@ from app.adapters.database import (
     SweepRow,
     migrate,
 )
-from app.adapters.database.engine import MIGRATIONS
+from app.adapters.database.engine import MIGRATIONS, SERVER_OPTIONS
 from app.adapters.database.tables import Base, IdempotencyRow
 from app.domain.errors import Unavailable
 from app.domain.people import DEFAULT_OWNER
@@ -251,3 +253,43 @@ def test_jobs_outlive_the_migration_to_sweeps(fresh_url: str) -> None:
         assert (job.state, job.sweep_id, job.varied) == ("queued", None, None)
         assert session.get_one(EventRow, ("job_1", 1)).kind == "queued"
     database.close()
+
+
+def test_a_client_that_falls_silent_holds_no_rows(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that vanishes in a transaction must not make others wait for its locks."""
+    options = SERVER_OPTIONS | {"idle_in_transaction_session_timeout": "500ms"}
+    monkeypatch.setattr("app.adapters.database.engine.SERVER_OPTIONS", options)
+    silent, other = Database(postgres_url), Database(postgres_url)
+    try:
+        with pytest.raises(Unavailable):
+            wait_for_the_silent(silent, other)
+    finally:
+        silent.close()
+        other.close()
+
+
+def wait_for_the_silent(silent: Database, other: Database) -> None:
+    with silent.write() as session:
+        session.execute(text("LOCK TABLE sweeps"))
+        started = time.monotonic()
+        with other.write() as waiting:
+            waiting.execute(text("LOCK TABLE sweeps"))
+        assert 0.3 < time.monotonic() - started < 10
+        session.execute(text("SELECT 1"))
+
+
+def test_connections_notice_that_the_other_end_is_gone(postgres_url: str) -> None:
+    """Both ends are told; that it works is shown by benchmarks/two_machines.py."""
+    database = Database(postgres_url)
+    try:
+        with database.read() as session:
+            for name in ("tcp_user_timeout", "tcp_keepalives_idle", "lock_timeout"):
+                assert session.scalar(text(f"SHOW {name}")) not in ("0", "7200")
+            raw = session.connection().connection.driver_connection
+            with socket.socket(fileno=os.dup(raw.fileno())) as sock:
+                assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 15000
+    finally:
+        database.close()

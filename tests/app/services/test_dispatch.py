@@ -293,3 +293,29 @@ def test_the_model_s_resource_survives_the_database(world: World) -> None:
     # What was stored as JSON is read back as the same model.
     shown = world.uploads.model("mdl_1")
     assert ModelInfo.model_validate(shown.model_dump(by_alias=True)).layers == shown.layers
+
+
+def test_after_the_database_was_away_workers_get_a_lease_to_come_back(
+    world: World, reaper: Reaper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it was away nobody could renew: a lease that ran out then says nothing."""
+    now = [1000.0]
+    monkeypatch.setattr("app.services.dispatch.time.monotonic", lambda: now[0])
+    job = world.attempt().job
+    reaper.round()
+    now[0] += 2 * world.settings.lease_seconds
+    world.lose_worker(job)
+    for _ in range(3):
+        reaper.round()
+        now[0] += world.settings.lease_seconds / 3 - 0.1
+        assert world.row(job).state == Status.RUNNING
+    now[0] += 1
+    reaper.round()
+    assert world.row(job).state == Status.QUEUED
+
+
+def test_a_new_reaper_does_not_wait(world: World, reaper: Reaper) -> None:
+    job = world.attempt().job
+    world.lose_worker(job)
+    reaper.round()
+    assert world.row(job).state == Status.QUEUED
