@@ -297,13 +297,14 @@ def _require_broker(settings: Settings) -> None:
 
 def _reaper(settings: Settings) -> Any:
     from app.adapters.database import Database
+    from app.adapters.measured import measured
     from app.adapters.queue import CeleryQueue
     from app.adapters.store import FolderStore
     from app.services.dispatch import Reaper
 
     return Reaper(
         Database(settings.effective_database_url),
-        FolderStore(settings.store_dir),
+        measured(FolderStore(settings.store_dir)),
         CeleryQueue(settings.broker_url),
         settings,
     )

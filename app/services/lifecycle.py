@@ -9,7 +9,7 @@ raises the row's `fence`; whoever writes for an attempt names the fence it was g
 matching rows means that the job belongs to somebody else by now.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import and_, case, delete, func, insert, or_, select, true, update
@@ -23,7 +23,7 @@ from app.domain.job import ArtifactFile, Attempt, Checkpoint, Progress, Status
 from app.domain.model import ModelInfo
 from app.domain.ports import content_sha256
 from app.domain.spec import PruningSpec
-from app.services import events, quotas
+from app.services import events, quotas, tallies
 
 DONE = Progress(phase="done", share=1.0, eta_seconds=0.0).model_dump(mode="json")
 
@@ -75,6 +75,7 @@ def claim(
     with database.write() as session:
         if most_running is not None and not _may_run(session, job, most_running):
             return None
+        lost_one = _is_lost(session, job)
         taken = _changed(
             session,
             update(JobRow)
@@ -99,7 +100,17 @@ def claim(
             return None
         row = session.get_one(JobRow, job)
         events.record(session, job, "running", {"attempt": row.fence})
+        tallies.began(session, row, lost_one=lost_one)
         return _attempt(session, row)
+
+
+def _is_lost(session: Session, job: str) -> bool:
+    """Whether another worker's attempt has run out, and no reaper has seen it yet.
+
+    The row is locked: it stays so until it is claimed.
+    """
+    query = select(JobRow.id).where(JobRow.id == job, _expired()).with_for_update()
+    return session.scalar(query) is not None
 
 
 def _may_run(session: Session, job: str, most_running: int) -> bool:
@@ -144,6 +155,8 @@ def _attempt(session: Session, row: JobRow) -> Attempt:
             "checkpoint": Checkpoint.model_validate(row.checkpoint) if row.checkpoint else None,
             "time_limit_seconds": row.time_limit_seconds,
             "seconds_used": row.seconds_used,
+            "owner": row.owner,
+            "traceparent": row.traceparent,
         }
     )
 
@@ -199,11 +212,14 @@ def finish(
     result: dict[str, Any] | None = None,
     error: dict[str, Any] | None = None,
     artifacts: Sequence[ArtifactFile] = (),
+    phases: Mapping[str, float] | None = None,
 ) -> None:
-    """End the job and publish its artifacts in one compare-and-set. Raises `LeaseLost`."""
+    """End the job and publish its artifacts in one compare-and-set. Raises `LeaseLost`.
+
+    `phases` are the seconds that the attempt spent in each, to be counted.
+    """
     with database.write() as session:
-        if not _changed(
-            session,
+        used = session.execute(
             update(JobRow)
             .where(_mine(attempt))
             .values(
@@ -215,8 +231,11 @@ def finish(
                 seconds_used=JobRow.seconds_used + (func.clock() - JobRow.attempt_started_at),
                 checkpoint=None if status is Status.SUCCEEDED else JobRow.checkpoint,
                 progress=DONE if status is Status.SUCCEEDED else JobRow.progress,
-            ),
-        ):
+            )
+            .returning(JobRow.seconds_used)
+            .execution_options(synchronize_session=False)
+        ).scalar_one_or_none()
+        if used is None:
             raise LeaseLost(attempt.job)
         session.execute(delete(ArtifactRow).where(ArtifactRow.job_id == attempt.job))
         for file in artifacts:
@@ -225,6 +244,8 @@ def finish(
         if error is not None:
             data["error"] = error
         events.record(session, attempt.job, str(status), data)
+        tallies.ended(session, attempt.kind, str(status), error, used)
+        tallies.phases(session, phases or {})
 
 
 def hand_back(database: Database, attempt: Attempt, reason: str) -> None:
@@ -249,6 +270,9 @@ def hand_back(database: Database, attempt: Attempt, reason: str) -> None:
         ).scalar_one_or_none()
         if state is not None:
             events.record(session, attempt.job, state, {"reason": reason})
+            tallies.count(session, tallies.HANDED_BACK, attempt.kind)
+            if state == Status.CANCELLED:
+                tallies.ended(session, attempt.kind, state)
 
 
 def reap(database: Database) -> tuple[str, ...]:
@@ -295,6 +319,9 @@ def _reap_one(database: Database, job: str) -> bool:
             .execution_options(synchronize_session=False)
         )
         events.record(session, job, str(values["state"]), reason)
+        tallies.count(session, tallies.LOST, row.kind)
+        if values["state"] != Status.QUEUED:
+            tallies.ended(session, row.kind, str(values["state"]), values.get("error"), used)
     return True
 
 
