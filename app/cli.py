@@ -170,15 +170,18 @@ def reaper() -> None:
     """Run only the reaper, which brings back lost jobs; several may run."""
     from app.adapters.database import migrate
     from app.logs import configure
+    from app.observe import traces
 
     settings = _settings()
-    configure(settings)
+    configure(settings, "reaper")
     _require_broker(settings)
     migrate(settings.effective_database_url)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    traces.begin("reaper")
     _reaper(settings).run(stop)
+    traces.end()
 
 
 @cli.command()

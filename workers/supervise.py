@@ -33,11 +33,13 @@ from app.domain.job import (
     Status,
 )
 from app.domain.metrics import Metrics, Plan
+from app.observe import traces
 from app.services import lifecycle
 from app.services.lifecycle import LeaseLost
 from app.settings import Settings
 from workers import disk
 from workers.endings import from_exit_status
+from workers.phases import Phases
 from workers.protocol import (
     TALK_LIMIT_BYTES,
     Done,
@@ -45,6 +47,7 @@ from workers.protocol import (
     Ready,
     Refused,
     Saved,
+    Spent,
     Told,
     parse,
 )
@@ -94,6 +97,7 @@ class Supervisor:
         self._events: list[tuple[str, dict[str, Any]]] = []
         self._checkpoint: Checkpoint | None = attempt.checkpoint
         self._confinement: Confinement | None = None
+        self._phases = Phases()
         self._heard_bytes = 0
         self._renewed = self._told = self._measured = time.monotonic()
         left = attempt.time_limit_seconds - attempt.seconds_used
@@ -103,6 +107,22 @@ class Supervisor:
 
     def run(self) -> Status | None:
         """Until the attempt has ended; None when it is not ours to end."""
+        attributes: traces.Attributes = {
+            "secateur.job": self.attempt.job,
+            "secateur.attempt": self.attempt.fence,
+            "secateur.kind": self.attempt.kind,
+        }
+        with traces.span("attempt", "consumer", self.attempt.traceparent, attributes) as span:
+            try:
+                ended = self._run()
+            finally:
+                self._phases.cut_off()
+            span.tell(secateur__outcome=str(ended or "not ours"))
+            if ended is Status.FAILED:
+                span.failed("the job failed")
+        return ended
+
+    def _run(self) -> Status | None:
         try:
             return self._end(Status.SUCCEEDED, done=self._carry_out())
         except Cancelled:
@@ -114,7 +134,7 @@ class Supervisor:
         except LeaseLost:
             self.child.kill()
             self.store.delete_prefix(self._prefix)
-            log.warning("lease_lost", job=self.attempt.job, fence=self.attempt.fence)
+            log.warning("lease_lost")
             return None
         except _Refusal as refusal:
             return self._end(Status.FAILED, error=refusal.problem)
@@ -154,7 +174,10 @@ class Supervisor:
             )
         self._confinement = confinement.model_copy(update={"overridden": bool(missing)})
         self._deadline = time.monotonic() + self._left
-        self.child.order(self._order().model_dump_json())
+        self._phases.since_start("starting")
+        with self._phases.own("fetching"):
+            order = self._order()
+        self.child.order(order.model_dump_json())
 
     def _order(self) -> Order:
         """Fetch what the job needs into the child's folder; every hash is checked."""
@@ -203,6 +226,11 @@ class Supervisor:
                 self._progress = progress or self._progress
                 if kind is not None:
                     self._events.append((kind, data))
+                if kind == "phase":
+                    self._phases.enter(data.get("phase"))
+                    log.info("phase", phase=str(data.get("phase"))[:32])
+            case Spent(phase=phase, began=began, ended=ended):
+                self._phases.spent(phase, began, ended)
             case Saved():
                 self._keep(message)
             case Refused(problem=problem):
@@ -304,8 +332,10 @@ class Supervisor:
     ) -> Status | None:
         # From here on the files are what they are: nobody is left to exchange them.
         self.child.end()
+        self._phases.cut_off()
         try:
-            files = self._publish(done)
+            with self._phases.own("publishing"):
+                files = self._publish(done)
             lifecycle.finish(
                 self.database,
                 self.attempt,
@@ -313,6 +343,7 @@ class Supervisor:
                 result=done.result if done else None,
                 error=error,
                 artifacts=files,
+                phases=self._phases.seconds,
             )
         except LeaseLost:
             self.store.delete_prefix(self._prefix)
