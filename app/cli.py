@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from app import keys_command
+from app import admin_command, doctor_command, keys_command
 from app.domain.errors import SecateurError
 from app.settings import Settings
 
@@ -27,6 +27,8 @@ cli = typer.Typer(
 
 cli.add_typer(keys_command.cli, name="keys")
 cli.command("audit")(keys_command.audit)
+cli.add_typer(admin_command.cli, name="admin")
+cli.command("doctor")(doctor_command.doctor)
 
 NO_KEYS = (
     "secateur: requests to {host} need an API key, and there is none yet, so all are refused. Make "
