@@ -96,6 +96,8 @@ class Supervisor:
         self._progress: Progress | None = None
         self._events: list[tuple[str, dict[str, Any]]] = []
         self._checkpoint: Checkpoint | None = attempt.checkpoint
+        self._stored: list[str] = []
+        """Keys that no row names yet."""
         self._confinement: Confinement | None = None
         self._phases = Phases()
         self._heard_bytes = 0
@@ -133,7 +135,7 @@ class Supervisor:
             return None
         except LeaseLost:
             self.child.kill()
-            self.store.delete_prefix(self._prefix)
+            self._withdraw()
             log.warning("lease_lost")
             return None
         except _Refusal as refusal:
@@ -261,7 +263,9 @@ class Supervisor:
         checkpoint = Checkpoint(
             key=blob.key, sha256=blob.sha256, bytes=blob.bytes, epoch=saved.epoch
         )
+        self._stored.append(blob.key)
         lifecycle.keep_checkpoint(self.database, self.attempt, checkpoint)
+        self._stored.remove(blob.key)
         if self._checkpoint is not None and self._checkpoint.key != blob.key:
             self.store.delete(self._checkpoint.key)
         self._checkpoint = checkpoint
@@ -346,13 +350,23 @@ class Supervisor:
                 phases=self._phases.seconds,
             )
         except LeaseLost:
-            self.store.delete_prefix(self._prefix)
+            self._withdraw()
             return None
         except _Untrusted as untrusted:
             return self._end(Status.FAILED, error=InternalError(str(untrusted)).as_problem())
         if status is Status.SUCCEEDED and self._checkpoint is not None:
             self.store.delete(self._checkpoint.key)
         return status
+
+    def _withdraw(self) -> None:
+        """Delete what this attempt has stored, but for a checkpoint that the job's row names: the
+        next attempt goes on from it, and deletes it in its turn."""
+        kept = self._checkpoint
+        if kept is None or not kept.key.startswith(f"{self._prefix}/"):
+            self.store.delete_prefix(self._prefix)
+            return
+        for key in self._stored:
+            self.store.delete(key)
 
     def _publish(self, done: Done | None) -> list[ArtifactFile]:
         """Store the artifacts; the row that makes them visible is written after them."""
@@ -374,6 +388,7 @@ class Supervisor:
             blob = self.store.put_file(f"{self._prefix}/{name}", source, limit)
         except OSError as error:
             raise _Untrusted(f"the job's file {name} cannot be read: {error.strerror}") from error
+        self._stored.append(blob.key)
         return ArtifactFile(
             name=name,
             key=blob.key,

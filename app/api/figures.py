@@ -128,9 +128,16 @@ def _tallies(session: Session) -> Iterator[Metric]:
             yield _histogram(tally, names, counted)
         else:
             family = CounterMetricFamily(tally.name, tally.help, labels=names)
-            for values, buckets in sorted(counted[tally.name].items()):
+            there = {_in_order(tally, values): {"": 0.0} for values in tally.known}
+            for values, buckets in sorted((there | counted[tally.name]).items()):
                 family.add_metric(values, buckets[""])
             yield family
+
+
+def _in_order(tally: Tally, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Labels as the database keeps them: by name."""
+    named = dict(zip(tally.labels, values, strict=True))
+    return tuple(named[name] for name in sorted(named))
 
 
 def _histogram(tally: Tally, names: list[str], counted: dict[str, Counted]) -> Metric:

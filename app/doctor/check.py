@@ -23,6 +23,6 @@ def check(name: str, state: State, found: object, advice: str = "") -> Check:
     return Check(
         name=name,
         state=state,
-        found=without_secrets(None, "", found),
+        found=" ".join(without_secrets(None, "", found).split()),
         advice=without_secrets(None, "", advice) if state != "ok" else "",
     )

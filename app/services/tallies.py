@@ -7,15 +7,18 @@ Histograms are counters too, one a bucket. `app.api.figures` exports them.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, get_args
 
 from sqlalchemy.orm import Session
 
 from app.adapters.database import JobRow, counts
-from app.domain.errors import error_classes
-from app.domain.job import Status
+from app.domain.errors import JobError, error_classes
+from app.domain.job import ENDED as ENDED_STATES
+from app.domain.job import JobKind, Status
 
 OTHER = "other"
+KINDS: tuple[str, ...] = get_args(JobKind)
 PHASES = (
     *("starting", "fetching"),
     *("loading", "calibrating", "search", "pruning", "fine-tuning", "shrinking"),
@@ -36,16 +39,32 @@ class Tally:
     help: str
     labels: tuple[str, ...]
     buckets: tuple[float, ...] = ()
+    known: tuple[tuple[str, ...], ...] = ()
+    """Labels that are there from the start, as 0: Prometheus sees no increase in a series' first
+    value."""
 
 
-ENDED = Tally("secateur_jobs_ended", "Jobs that have ended", ("kind", "outcome"))
-FAILURES = Tally("secateur_job_failures", "Jobs that failed, by problem", ("kind", "problem"))
-ATTEMPTS = Tally("secateur_attempts_started", "Attempts that workers have begun", ("kind",))
-LOST = Tally(
-    "secateur_attempts_lost", "Attempts whose worker did not report for a lease", ("kind",)
+def _by_kind(name: str, help_: str) -> Tally:
+    return Tally(name, help_, ("kind",), known=tuple((kind,) for kind in KINDS))
+
+
+ENDED = Tally(
+    "secateur_jobs_ended",
+    "Jobs that have ended",
+    ("kind", "outcome"),
+    known=tuple(product(KINDS, sorted(ENDED_STATES))),
 )
-HANDED_BACK = Tally(
-    "secateur_attempts_handed_back", "Attempts that a worker gave back as it shut down", ("kind",)
+FAILURES = Tally(
+    "secateur_job_failures",
+    "Jobs that failed, by problem",
+    ("kind", "problem"),
+    known=tuple(("prune", cls.slug) for cls in error_classes(JobError)),
+)
+ATTEMPTS = _by_kind("secateur_attempts_started", "Attempts that workers have begun")
+LOST = _by_kind("secateur_attempts_lost", "Attempts whose worker did not report for a lease")
+HANDED_BACK = _by_kind(
+    "secateur_attempts_handed_back",
+    "Attempts that went back into the queue as their worker shut down, or by an operator",
 )
 WAITS = Tally("secateur_job_wait_seconds", "From submission to the first attempt", ("kind",), TIMES)
 RUNS = Tally(
@@ -54,7 +73,12 @@ RUNS = Tally(
 PHASE_SECONDS = Tally(
     "secateur_job_phase_seconds", "Time in each phase of an attempt", ("phase",), TIMES
 )
-ROUNDS = Tally("secateur_reaper_rounds", "Looks of reapers for lost jobs", ("outcome",))
+ROUNDS = Tally(
+    "secateur_reaper_rounds",
+    "Looks of reapers for lost jobs",
+    ("outcome",),
+    known=(("ok",), ("failed",)),
+)
 TALLIES = (*(ENDED, FAILURES, ATTEMPTS, LOST, HANDED_BACK, WAITS, RUNS, PHASE_SECONDS, ROUNDS),)
 
 
