@@ -83,8 +83,7 @@ class Reaper:
 
     def round(self) -> None:
         """One look: lost leases, forgotten jobs, and now and then housekeeping."""
-        for job in lifecycle.reap(self.database):
-            log.warning("lease_lost", job=job)
+        lifecycle.reap(self.database)
         for queue in dict.fromkeys(QUEUES.values()):
             self._redispatch([kind for kind in QUEUES if QUEUES[kind] == queue])
         self._since_housekeeping += self.settings.reaper_interval_seconds

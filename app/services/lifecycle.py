@@ -12,6 +12,7 @@ matching rows means that the job belongs to somebody else by now.
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import structlog
 from sqlalchemy import and_, case, delete, func, insert, or_, select, true, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
@@ -24,6 +25,8 @@ from app.domain.model import ModelInfo
 from app.domain.ports import content_sha256
 from app.domain.spec import PruningSpec
 from app.services import events, quotas, tallies
+
+log = structlog.get_logger(__name__)
 
 DONE = Progress(phase="done", share=1.0, eta_seconds=0.0).model_dump(mode="json")
 
@@ -322,6 +325,8 @@ def _reap_one(database: Database, job: str) -> bool:
         tallies.count(session, tallies.LOST, row.kind)
         if values["state"] != Status.QUEUED:
             tallies.ended(session, row.kind, str(values["state"]), values.get("error"), used)
+        who = {"attempt": row.fence, "worker": row.worker, "owner": row.owner}
+    log.warning("lease_lost", job=job, status=str(values["state"]), **who)
     return True
 
 
