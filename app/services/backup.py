@@ -68,7 +68,8 @@ def references(database: Database) -> dict[str, str]:
     with database.read() as session:
         found = {key: content_sha256(key) for key in session.scalars(select(ModelRow.key))}
         for table in (DatasetRow, ArtifactRow):
-            found |= dict(session.execute(select(table.key, table.sha256)).tuples().all())
+            rows = session.execute(select(table.key, table.sha256))
+            found |= {row.key: row.sha256 for row in rows}
         for kept in session.scalars(select(JobRow.checkpoint)):
             if kept is not None:
                 found[kept["key"]] = kept["sha256"]
