@@ -167,6 +167,13 @@ def migrate(
     check: Annotated[
         bool, typer.Option("--check", help="Change nothing; exit with 1 unless up to date.")
     ] = False,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="Take the tables back to an earlier release's revision, before that release is "
+            "started again. Stop the service first."
+        ),
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Bring the database's tables up to this release. The service does the same as it starts."""
@@ -175,6 +182,9 @@ def migrate(
 
     settings = _settings(data_dir)
     found = _revision(settings)
+    if to is not None:
+        _take_back(settings, found, to)
+        return
     if not check:
         database.migrate(settings.effective_database_url)
         print(f"Revision {found or 'none'} before, {head()} now.")
@@ -182,6 +192,19 @@ def migrate(
     print(f"Revision {found or 'none'}; this release works with {head()}.")
     if found != head():
         raise typer.Exit(1)
+
+
+def _take_back(settings: "Settings", found: str | None, to: str) -> None:
+    from app.adapters.database.schema import downgrade, known
+
+    revisions = known()
+    if found not in revisions or to not in revisions[revisions.index(found) + 1 :]:
+        raise typer.BadParameter(
+            f"The tables are at revision {found or 'none'}, and --to takes one before it: "
+            f"{', '.join(reversed(revisions))}."
+        )
+    downgrade(settings.effective_database_url, to)
+    print(f"Revision {found} before, {to} now. Start the release that works with it.")
 
 
 @cli.command()

@@ -77,6 +77,18 @@ def test_migrate_checks_and_migrates(tmp_path: Path) -> None:
     assert admin(settings.data_dir, "migrate", "--check").exit_code == 0
 
 
+def test_tables_are_taken_back_and_brought_up_again(folder: Path) -> None:
+    before = admin(folder, "jobs", "--json").stdout.count("\n")
+    assert "0004 now" in admin(folder, "migrate", "--to", "0004").stdout
+    assert admin(folder, "migrate", "--check").exit_code == 1
+    admin(folder, "migrate")
+    assert admin(folder, "jobs", "--json").stdout.count("\n") == before
+    for wrong in ("9999", head()):
+        refused = admin(folder, "migrate", "--to", wrong)
+        assert refused.exit_code == 2
+        assert "one before it" in refused.output
+
+
 def test_a_mistyped_folder_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(Conflict, match="--data-dir"):
         admin(tmp_path / "typo", "jobs")

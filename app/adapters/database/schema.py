@@ -1,5 +1,6 @@
 """Which revision of the schema a database has, and which this release needs."""
 
+from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -12,11 +13,28 @@ from app.domain.errors import Unavailable
 
 def head() -> str:
     """The revision that this release works with."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    found = ScriptDirectory.from_config(config).get_current_head()
+    found = _scripts().get_current_head()
     assert found is not None
     return found
+
+
+def _scripts() -> ScriptDirectory:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return ScriptDirectory.from_config(config)
+
+
+def known() -> tuple[str, ...]:
+    """All revisions, the newest first."""
+    return tuple(script.revision for script in _scripts().walk_revisions())
+
+
+def downgrade(url: str, to: str) -> None:
+    """Take the tables back to those of an earlier release. What only later ones have is lost."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["url"] = url
+    command.downgrade(config, to)
 
 
 def revision(url: str) -> str | None:
