@@ -52,7 +52,7 @@ def rules() -> list[dict[str, Any]]:
 def documented() -> dict[str, tuple[str, set[str]]]:
     """Of the table of metrics: name → type and labels."""
     rows = re.findall(
-        r"^\| `(secateur_[a-z_]+)` \| (\w+) \| ([^|]*) \|", OPERATIONS.read_text(), re.MULTILINE
+        r"^\| `(secateur_[a-z_]+)` \| (\w+) \|([^|]*)\|", OPERATIONS.read_text(), re.MULTILINE
     )
     return {name: (kind, set(re.findall(r"`([a-z]+)`", labels))) for name, kind, labels in rows}
 

