@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from app import keys_command
+from app import admin_command, doctor_command, keys_command
 from app.domain.errors import SecateurError
 from app.settings import Settings
 
@@ -27,6 +27,8 @@ cli = typer.Typer(
 
 cli.add_typer(keys_command.cli, name="keys")
 cli.command("audit")(keys_command.audit)
+cli.add_typer(admin_command.cli, name="admin")
+cli.command("doctor")(doctor_command.doctor)
 
 NO_KEYS = (
     "secateur: requests to {host} need an API key, and there is none yet, so all are refused. Make "
@@ -170,15 +172,18 @@ def reaper() -> None:
     """Run only the reaper, which brings back lost jobs; several may run."""
     from app.adapters.database import migrate
     from app.logs import configure
+    from app.observe import traces
 
     settings = _settings()
-    configure(settings)
+    configure(settings, "reaper")
     _require_broker(settings)
     migrate(settings.effective_database_url)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    traces.begin("reaper")
     _reaper(settings).run(stop)
+    traces.end()
 
 
 @cli.command()
@@ -297,13 +302,14 @@ def _require_broker(settings: Settings) -> None:
 
 def _reaper(settings: Settings) -> Any:
     from app.adapters.database import Database
+    from app.adapters.measured import measured
     from app.adapters.queue import CeleryQueue
     from app.adapters.store import FolderStore
     from app.services.dispatch import Reaper
 
     return Reaper(
         Database(settings.effective_database_url),
-        FolderStore(settings.store_dir),
+        measured(FolderStore(settings.store_dir)),
         CeleryQueue(settings.broker_url),
         settings,
     )

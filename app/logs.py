@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from app.observe import traces
 from app.settings import Settings
 
 SECRETS = re.compile(r"(sct_[0-9a-f]{12}_)[0-9a-f]{48}|(://[^\s:/@]*:)[^\s/@]+(?=@)")
@@ -18,10 +19,22 @@ def without_secrets(_: Any, __: str, line: Any) -> str:
     return SECRETS.sub(lambda found: f"{found[1] or found[2]}…", str(line))
 
 
-def configure(settings: Settings) -> None:
-    """Send structlog and the standard library's loggers the same way."""
+def _traced(_: Any, __: str, event: Any) -> Any:
+    """The ids of the trace and span that the line belongs to, where there is one."""
+    return traces.ids() | event
+
+
+def configure(settings: Settings, part: str = "api") -> None:
+    """Send structlog and the standard library's loggers the same way.
+
+    Args:
+        settings: format and least level.
+        part: which part of the service this process is; a thread may say otherwise for itself.
+    """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        lambda _, __, event: {"part": part} | event,
+        _traced,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

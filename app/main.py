@@ -29,6 +29,7 @@ from app.api.context import Context
 from app.api.hygiene import SecurityHeaders, SlowClients
 from app.api.limits import BodyLimit
 from app.api.telemetry import Telemetry
+from app.observe import traces
 from app.services.examples import FILES
 from app.settings import Settings
 
@@ -67,12 +68,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        traces.begin("api")
         migrate(settings.effective_database_url)
         app.state.context = Context.build(settings)
         try:
             yield
         finally:
             app.state.context.close()
+            traces.end()
 
     app: FastAPI = FastAPIOffline(
         title="Secateur",

@@ -26,7 +26,7 @@ _confinement = Confinement()
 
 @signals.setup_logging.connect
 def _logging(**_: Any) -> None:
-    configure(settings)
+    configure(settings, "worker")
 
 
 @signals.worker_process_init.connect

@@ -44,3 +44,8 @@ def _told(child: Child) -> Confinement:
 def _unknown(why: str) -> Confinement:
     nothing = Mechanism(detail=why)
     return Confinement(user=nothing, landlock=nothing, seccomp=nothing, network=nothing)
+
+
+if __name__ == "__main__":
+    # `secateur doctor` asks from outside: the command line imports nothing of the workers.
+    sys.stdout.write(probe(Settings()).model_dump_json() + "\n")

@@ -42,6 +42,16 @@ class Told(Strict):
     data: dict[str, Any] = {}
 
 
+class Spent(Strict):
+    """A phase is over. The parent makes a span of it, and counts its time."""
+
+    type: Literal["spent"] = "spent"
+    phase: str = Field(pattern="^[a-z][a-z-]{0,31}$")
+    began: float
+    """Seconds since 1970. The parent trims both to the time that the attempt has had so far."""
+    ended: float
+
+
 class Saved(Strict):
     """A checkpoint lies in the scratch folder."""
 
@@ -77,7 +87,7 @@ class Refused(Strict):
     problem: Problem
 
 
-Message = Annotated[Ready | Told | Saved | Done | Refused, Field(discriminator="type")]
+Message = Annotated[Ready | Told | Spent | Saved | Done | Refused, Field(discriminator="type")]
 MESSAGES: TypeAdapter[Message] = TypeAdapter(Message)
 
 
@@ -119,6 +129,10 @@ class Reporter:
     def happened(self, kind: str, data: dict[str, Any], progress: Progress | None = None) -> None:
         """Something worth an event."""
         self.send(Told(kind=kind, data=data, progress=progress))
+
+    def spent(self, phase: str, began: float, ended: float) -> None:
+        """A phase is over."""
+        self.send(Spent(phase=phase, began=began, ended=ended))
 
     def at(self, progress: Progress, every_seconds: float = 0.5) -> None:
         """Where the job is; at most every so often, since batches are short."""

@@ -34,12 +34,14 @@ from app.domain.job import (
 )
 from app.domain.metrics import Metrics, Plan
 from app.domain.ports import Blob
+from app.observe import traces
 from app.services import lifecycle
 from app.services.lifecycle import LeaseLost
 from app.settings import Settings
 from workers import disk
 from workers.endings import from_exit_status
 from workers.heart import Cancelled, Heart
+from workers.phases import Phases
 from workers.protocol import (
     TALK_LIMIT_BYTES,
     Done,
@@ -47,6 +49,7 @@ from workers.protocol import (
     Ready,
     Refused,
     Saved,
+    Spent,
     Told,
     parse,
 )
@@ -99,6 +102,7 @@ class Supervisor:
         self._events: list[tuple[str, dict[str, Any]]] = []
         self._checkpoint: Checkpoint | None = attempt.checkpoint
         self._confinement: Confinement | None = None
+        self._phases = Phases()
         self._heard_bytes = 0
         self._told = self._measured = time.monotonic()
         self._stored: set[str] = set()
@@ -116,17 +120,33 @@ class Supervisor:
 
     def run(self) -> Status | None:
         """Until the attempt has ended; None when it is not ours to end."""
+        attributes: traces.Attributes = {
+            "secateur.job": self.attempt.job,
+            "secateur.attempt": self.attempt.fence,
+            "secateur.kind": self.attempt.kind,
+        }
+        with traces.span("attempt", "consumer", self.attempt.traceparent, attributes) as span:
+            try:
+                ended = self._held()
+            finally:
+                self._phases.cut_off()
+            span.tell(secateur__outcome=str(ended or "not ours"))
+            if ended is Status.FAILED:
+                span.failed("the job failed")
+        return ended
+
+    def _held(self) -> Status | None:
         with self._heart:
             try:
                 return self._attempted()
             except LeaseLost:
                 self.child.kill()
                 self._forget()
-                log.warning("lease_lost", job=self.attempt.job, fence=self.attempt.fence)
+                log.warning("lease_lost")
             except Unavailable as error:
                 # Nothing is wrong with the job: another attempt may find what was away.
                 self.child.kill()
-                log.warning("postponed", job=self.attempt.job, reason=error.detail)
+                log.warning("postponed", reason=error.detail)
                 lifecycle.postpone(self.database, self.attempt, error)
         return None
 
@@ -214,7 +234,10 @@ class Supervisor:
             )
         self._confinement = confinement.model_copy(update={"overridden": bool(missing)})
         self._deadline = time.monotonic() + self._left
-        self.child.order(self._order().model_dump_json())
+        self._phases.since_start("starting")
+        with self._phases.own("fetching"):
+            order = self._order()
+        self.child.order(order.model_dump_json())
 
     def _order(self) -> Order:
         """Fetch what the job needs into the child's folder; every hash is checked."""
@@ -270,6 +293,11 @@ class Supervisor:
                 self._progress = progress or self._progress
                 if kind is not None:
                     self._events.append((kind, data))
+                if kind == "phase":
+                    self._phases.enter(data.get("phase"))
+                    log.info("phase", phase=str(data.get("phase"))[:32])
+            case Spent(phase=phase, began=began, ended=ended):
+                self._phases.spent(phase, began, ended)
             case Saved():
                 self._keep(message)
             case Refused(problem=problem):
@@ -356,9 +384,11 @@ class Supervisor:
     ) -> Status | None:
         # From here on the files are what they are: nobody is left to exchange them.
         self.child.end()
-        files = self._publish(done)
-        if done is not None and self.attempt.kind == "prune":
-            self._read_back(files, done)
+        self._phases.cut_off()
+        with self._phases.own("publishing"):
+            files = self._publish(done)
+            if done is not None and self.attempt.kind == "prune":
+                self._read_back(files, done)
         result = done.result if done else None
         ended = self._persist(lambda: self._finish(status, result, error, files))
         if ended is not Status.SUCCEEDED:
@@ -377,7 +407,11 @@ class Supervisor:
         database, attempt = self.database, self.attempt
         try:
             return lifecycle.finish(
-                database, attempt, status, result=result, error=error, artifacts=files
+                *(database, attempt, status),
+                result=result,
+                error=error,
+                artifacts=files,
+                phases=self._phases.seconds,
             )
         except LeaseLost:
             if lifecycle.has_succeeded(database, attempt):

@@ -10,6 +10,7 @@ from app.adapters.database import Database
 from app.adapters.store import FolderStore
 from app.domain.confinement import Confinement
 from app.domain.errors import SecateurError
+from app.observe import traces
 from app.services import lifecycle
 from app.settings import Settings
 from workers.confinement import Limits
@@ -35,8 +36,9 @@ class Doorway:
 
     def open(self, confinement: Confinement) -> None:
         """Tell what jobs can be confined by, start the first spare."""
+        traces.begin("worker")
         told = log.warning if confinement.missing else log.info
-        told("confinement", said=confinement.sentence)
+        told("confinement", said=confinement.sentence, worker=self.name)
         self._presence.begin(confinement)
         self.nursery.prepare()
 
@@ -45,12 +47,13 @@ class Doorway:
         self._presence.end()
         self.nursery.close()
         self.database.close()
+        traces.end()
 
     def enter(self, job: str) -> None:
         """Carry out a job, if there is something to claim; a duplicate message finds nothing."""
         if self.draining():
             return
-        structlog.contextvars.bind_contextvars(job=job)
+        structlog.contextvars.bind_contextvars(worker=self.name, job=job)
         try:
             attempt = lifecycle.claim(
                 self.database,
@@ -62,7 +65,8 @@ class Doorway:
             if attempt is None:
                 log.info("nothing_to_claim")
                 return
-            log.info("claimed", attempt=attempt.fence)
+            structlog.contextvars.bind_contextvars(attempt=attempt.fence, owner=attempt.owner)
+            log.info("claimed", kind=attempt.kind)
             child = self.nursery.take()
             if attempt.kind != "prune":
                 # Quick questions measure nothing that the next import of TensorFlow could disturb.
@@ -78,11 +82,7 @@ class Doorway:
                 ).run()
             finally:
                 child.close()
-            log.info(
-                "ended",
-                status=str(ended) if ended else "not ours",
-                attempt=attempt.fence,
-            )
+            log.info("ended", status=str(ended) if ended else "not ours")
             if not self.draining():
                 # Only now: importing TensorFlow beside a job would slow it, and its measuring.
                 self.nursery.prepare()

@@ -22,13 +22,14 @@ class Telling:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Say where the job is, and count the time until it is elsewhere."""
-        started = time.perf_counter()
+        started, began = time.perf_counter(), time.time()
         self.reporter.happened("phase", {"phase": name}, self.pace.at(name))
         try:
             yield
         finally:
             spent = time.perf_counter() - started
             self.seconds[name] = self.seconds.get(name, 0.0) + spent
+            self.reporter.spent(name, began, began + spent)
 
     def tell(self, **where: Any) -> None:
         """Say how far the job is within its phase."""

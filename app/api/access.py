@@ -79,6 +79,7 @@ class Access:
         try:
             caller = await self._caller(scope)
             scope.setdefault("state", {})["caller"] = caller
+            structlog.contextvars.bind_contextvars(owner=caller.owner)
             allowance = await self._count(scope, caller)
             if allowance is not None and not allowance.allowed:
                 raise _too_many(allowance)

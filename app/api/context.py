@@ -7,6 +7,7 @@ from fastapi import Depends, Header, Query, Request
 
 from app.adapters.database import Database
 from app.adapters.limiter import Limiter
+from app.adapters.measured import measured
 from app.adapters.queue import CeleryQueue
 from app.adapters.store import FolderStore
 from app.domain.base import Text
@@ -41,7 +42,7 @@ class Context:
     def build(cls, settings: Settings) -> "Context":
         """Wire adapters and services."""
         database = Database(settings.effective_database_url)
-        store = FolderStore(settings.store_dir)
+        store = measured(FolderStore(settings.store_dir))
         queue = CeleryQueue(settings.broker_url)
         readers = Readers(settings.intake_processes, settings.intake_memory_bytes)
         uploads = Uploads(database, store, settings, readers)

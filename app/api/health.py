@@ -2,12 +2,12 @@
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.api.context import Ctx
+from app.api.figures import exposition
 from app.api.forms import Slug
 from app.api.problems import responses, status_of
-from app.api.telemetry import refresh_gauges
 from app.domain.base import Record
 from app.domain.errors import NotFound, Unavailable, error_classes
 from app.services.workers import WorkerConfinement, living
@@ -76,16 +76,13 @@ def _confinement(found: list[WorkerConfinement]) -> str:
     return "; ".join(lacking) or "ok"
 
 
-@router.get(
-    "/metrics",
-    summary="Prometheus metrics",
-    response_class=PlainTextResponse,
-    responses=responses(503),
-)
+@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 def metrics(ctx: Ctx) -> Response:
-    """Requests by route and status, jobs by status, age of the oldest queued job."""
-    refresh_gauges(ctx.database)
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    """What this process counts for itself, and the figures of all jobs from the database.
+
+    While the database is away, `secateur_up` says so, and its figures are missing.
+    """
+    return Response(exposition(ctx.database, ctx.queue), media_type=CONTENT_TYPE_LATEST)
 
 
 class ProblemKind(Record):

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from app.api.refusals import count_refusal
 from app.domain import errors
 from app.domain.errors import InvalidParameter, InvalidSpec, SecateurError
 from app.services.resources import Problem
@@ -236,6 +237,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(SecateurError)
     async def _secateur(request: Request, error: SecateurError) -> JSONResponse:
+        count_refusal(request, error)
         return problem_response(request, error)
 
     @app.exception_handler(RequestValidationError)

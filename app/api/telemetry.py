@@ -1,20 +1,19 @@
-"""Request ids, access log and Prometheus metrics, as one ASGI middleware."""
+"""Request ids, access log, metrics and spans of requests, as one ASGI middleware."""
 
 import re
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
-from sqlalchemy import func, select
+from prometheus_client import Counter, Histogram
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
-from app.adapters.database import Database, JobRow
 from app.api.problems import problem_response
 from app.domain.errors import InternalError
-from app.domain.job import Status
+from app.observe import traces
 
 REQUESTS = Counter("secateur_http_requests_total", "Requests", ["method", "route", "status"])
 SECONDS = Histogram(
@@ -23,8 +22,6 @@ SECONDS = Histogram(
     ["method", "route"],
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 30),
 )
-JOBS = Gauge("secateur_jobs", "Jobs in the database", ["status"])
-OLDEST = Gauge("secateur_queue_oldest_seconds", "Age of the oldest queued job")
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 DEFECT = InternalError(
@@ -65,22 +62,23 @@ class Telemetry:
 
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request=request_id)
-        try:
-            await self.app(scope, receive, tell)
-        except Exception:
-            log.exception("unhandled", path=scope["path"])
-            if status:
-                raise  # Half an answer is out: only a broken connection can say so.
-            await problem_response(Request(scope), DEFECT)(scope, receive, tell)
-        finally:
-            self._note(scope, status or 500, time.perf_counter() - started)
+        with _span(scope, request_id) as span:
+            try:
+                await self.app(scope, receive, tell)
+            except Exception:
+                log.exception("unhandled", path=scope["path"])
+                if status:
+                    raise  # Half an answer is out: only a broken connection can say so.
+                await problem_response(Request(scope), DEFECT)(scope, receive, tell)
+            finally:
+                self._note(scope, status or 500, time.perf_counter() - started, span)
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route: Any = scope.get("route")
-        # Unknown paths and methods share one label: a scanner must not grow the metrics without
-        # bound.
-        template = getattr(route, "path", None) or "other"
-        method = scope["method"] if scope["method"] in METHODS else "other"
+    def _note(self, scope: Scope, status: int, seconds: float, span: traces.Open) -> None:
+        method, template = _named(scope)
+        span.rename(f"{method} {template}")
+        span.tell(http__route=template, http__response__status_code=status)
+        if status >= 500:
+            span.failed(f"answered {status}")
         REQUESTS.labels(method, template, str(status)).inc()
         SECONDS.labels(method, template).observe(seconds)
         if scope["path"] not in QUIET:
@@ -94,18 +92,20 @@ class Telemetry:
             )
 
 
-def refresh_gauges(database: Database) -> None:
-    """Read the jobs' gauges off the database."""
-    with database.read() as session:
-        rows = session.execute(
-            select(JobRow.state, func.count()).where(JobRow.kind == "prune").group_by(JobRow.state)
-        ).all()
-        oldest = session.scalar(
-            select(func.clock() - func.min(JobRow.created_at)).where(
-                JobRow.kind == "prune", JobRow.state == Status.QUEUED
-            )
-        )
-    counts = {row[0]: row[1] for row in rows}
-    for status in Status:
-        JOBS.labels(str(status)).set(counts.get(str(status), 0))
-    OLDEST.set(oldest or 0)
+def _named(scope: Scope) -> tuple[str, str]:
+    """Method and route. Unknown ones share a label: a scanner must not grow the metrics without
+    bound."""
+    route: Any = scope.get("route")
+    method = scope["method"] if scope["method"] in METHODS else "other"
+    return method, getattr(route, "path", None) or "other"
+
+
+def _span(scope: Scope, request_id: str) -> AbstractContextManager[traces.Open]:
+    """A request's span, below the client's own where that sent one."""
+    if scope["path"] in QUIET:
+        return nullcontext(traces.Open(None))
+    given = dict(scope["headers"]).get(b"traceparent")
+    parent = given.decode("latin-1") if given else None
+    method, _ = _named(scope)
+    attributes = {"http.request.method": method, "secateur.request": request_id}
+    return traces.span("request", "server", parent, attributes)

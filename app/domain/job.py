@@ -9,6 +9,7 @@ from app.domain.base import Record
 from app.domain.confinement import Confinement
 from app.domain.dataset import DatasetInfo
 from app.domain.model import ModelInfo
+from app.domain.people import DEFAULT_OWNER
 from app.domain.spec import PruningSpec
 
 JobKind = Literal["prune", "plan", "analysis"]
@@ -97,6 +98,9 @@ class Attempt(Record):
     time_limit_seconds: float
     seconds_used: float
     """Seconds that earlier attempts ran; the time limit is the job's, not the attempt's."""
+    owner: str = DEFAULT_OWNER
+    traceparent: str | None = None
+    """Where the job's trace began [W3C Trace Context]."""
 
 
 class ArtifactFile(Record):

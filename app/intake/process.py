@@ -34,6 +34,7 @@ from app.domain.errors import (
 from app.domain.model import ModelInfo
 from app.intake.confinement import Limits, environment
 from app.intake.magic import check_model_magic
+from app.observe.metrics import INTAKE
 
 MIB = 2**20
 ANSWER_LIMIT_BYTES = 32 * MIB
@@ -141,6 +142,8 @@ class Readers:
         with self._slot():
             end = _run(order, folder, BASE_SECONDS + more)
         answer = _parsed(end.answer)
+        outcome = "accepted" if "info" in answer else "refused"
+        INTAKE.labels(order["kind"], outcome).observe(time.monotonic() - began)
         _log.info(
             "upload_read",
             kind=order["kind"],

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -15,11 +16,13 @@ from app.adapters.store import FolderStore
 from app.domain.errors import SecateurError, Unavailable
 from app.domain.job import ENDED, Status
 from app.domain.ports import Queue
-from app.services import audit, lifecycle
+from app.observe import traces
+from app.services import audit, lifecycle, tallies
 from app.settings import Settings
 
 ANSWER_KEPT_SECONDS = 600.0
 HOUSEKEEPING_SECONDS = 60.0
+ROUNDS_TOLD_SECONDS = 15.0
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +30,8 @@ log = structlog.get_logger(__name__)
 def dispatch(database: Database, queue: Queue, kind: str, job: str) -> None:
     """Announce a committed job. A broker that is away is no error: the reaper will repeat it."""
     try:
-        queue.wake(kind, job)
+        with traces.span("dispatch", "producer", attributes={"secateur.job": job}):
+            queue.wake(kind, job)
     except Unavailable as error:
         log.warning("dispatch_postponed", job=job, reason=error.detail)
         return
@@ -47,22 +51,42 @@ class Reaper:
         self._since_housekeeping = HOUSEKEEPING_SECONDS
         self._answered: float | None = None
         self._reap_from = 0.0
+        self._rounds: Counter[str] = Counter()
+        self._rounds_told = time.monotonic()
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`; an error ends one round and never the loop."""
+        structlog.contextvars.bind_contextvars(part="reaper")
         while not stop.wait(self.settings.reaper_interval_seconds):
+            outcome = "failed"
             try:
                 self.round()
+                outcome = "ok"
             except SecateurError as error:
                 log.warning("reaper_round_failed", reason=error.detail)
             except Exception:
                 log.exception("reaper_round_failed")
+            self._rounds[outcome] += 1
+            self._tell_rounds()
+
+    def _tell_rounds(self) -> None:
+        """Count the rounds, now and then: a write for each would be the service's most frequent."""
+        now = time.monotonic()
+        if now - self._rounds_told < ROUNDS_TOLD_SECONDS:
+            return
+        self._rounds_told = now
+        try:
+            with self.database.write() as session:
+                for outcome, number in self._rounds.items():
+                    tallies.count(session, tallies.ROUNDS, outcome, by=number)
+        except Unavailable:
+            return  # The round has said so.
+        self._rounds.clear()
 
     def round(self) -> None:
         """One look: lost leases, forgotten jobs, and now and then housekeeping."""
         if self._workers_could_renew():
-            for job in lifecycle.reap(self.database):
-                log.warning("lease_lost", job=job)
+            lifecycle.reap(self.database)
         for queue in dict.fromkeys(QUEUES.values()):
             self._redispatch([kind for kind in QUEUES if QUEUES[kind] == queue])
         self._since_housekeeping += self.settings.reaper_interval_seconds

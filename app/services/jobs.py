@@ -5,6 +5,7 @@ import fnmatch
 import time
 from typing import Any
 
+import structlog
 from anyio import to_thread
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -21,12 +22,15 @@ from app.domain.people import ANYBODY, Caller
 from app.domain.ports import Queue
 from app.domain.spec import PruningSpec
 from app.intake.fit import check_objective
-from app.services import audit, events, quotas
+from app.observe import traces
+from app.services import audit, events, quotas, tallies
 from app.services.dispatch import dispatch
 from app.services.errors import from_problem
 from app.services.idempotency import Answer, fingerprint, once
 from app.services.resources import JobResource, job_resource
 from app.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 PLAN_POLL_SECONDS = 0.05
 PREFIXES: dict[JobKind, str] = {"prune": "job", "plan": "pln", "analysis": "anl"}
@@ -69,6 +73,7 @@ class Jobs:
             lambda session: self._create(session, spec),
         )
         if not answer.replayed:
+            log.info("job_submitted", job=answer.body["id"])
             dispatch(self.database, self.queue, "prune", answer.body["id"])
         return answer
 
@@ -114,6 +119,7 @@ class Jobs:
             seconds_used=0.0,
             last_event=0,
             time_limit_seconds=spec.time_limit_seconds or self.settings.job_time_limit_seconds,
+            traceparent=traces.here(),
         )
         session.add(row)
         session.flush()
@@ -296,6 +302,7 @@ class Jobs:
                 row.error = row.finished_at = row.dispatched_at = row.progress = None
                 row.seconds_used = 0.0
                 row.attempts_allowed = row.fence + self.settings.max_attempts
+                row.traceparent = traces.here()
                 session.flush()
                 events.record(session, id_, "queued", {"reason": "retry"})
             session.refresh(row)
@@ -370,6 +377,7 @@ def stop(session: Session, row: JobRow) -> None:
         row.cancel_requested = True
         session.flush()
         events.record(session, row.id, "cancelled", {})
+        tallies.ended(session, row.kind, str(Status.CANCELLED))
     elif row.state == Status.RUNNING and not row.cancel_requested:
         row.cancel_requested = True
         session.flush()

@@ -9,9 +9,10 @@ raises the row's `fence`; whoever writes for an attempt names the fence it was g
 matching rows means that the job belongs to somebody else by now.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import structlog
 from sqlalchemy import and_, case, delete, func, insert, or_, select, true, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
@@ -23,7 +24,9 @@ from app.domain.job import ArtifactFile, Attempt, Checkpoint, Progress, Status
 from app.domain.model import ModelInfo
 from app.domain.ports import content_sha256
 from app.domain.spec import PruningSpec
-from app.services import events, quotas
+from app.services import events, quotas, tallies
+
+log = structlog.get_logger(__name__)
 
 DONE = Progress(phase="done", share=1.0, eta_seconds=0.0).model_dump(mode="json")
 
@@ -75,6 +78,7 @@ def claim(
     with database.write() as session:
         if most_running is not None and not _may_run(session, job, most_running):
             return None
+        lost_one = _is_lost(session, job)
         taken = _changed(
             session,
             update(JobRow)
@@ -99,7 +103,17 @@ def claim(
             return None
         row = session.get_one(JobRow, job)
         events.record(session, job, "running", {"attempt": row.fence})
+        tallies.began(session, row, lost_one=lost_one)
         return _attempt(session, row)
+
+
+def _is_lost(session: Session, job: str) -> bool:
+    """Whether another worker's attempt has run out, and no reaper has seen it yet.
+
+    The row is locked: it stays so until it is claimed.
+    """
+    query = select(JobRow.id).where(JobRow.id == job, _expired()).with_for_update()
+    return session.scalar(query) is not None
 
 
 def _may_run(session: Session, job: str, most_running: int) -> bool:
@@ -144,6 +158,8 @@ def _attempt(session: Session, row: JobRow) -> Attempt:
             "checkpoint": Checkpoint.model_validate(row.checkpoint) if row.checkpoint else None,
             "time_limit_seconds": row.time_limit_seconds,
             "seconds_used": row.seconds_used,
+            "owner": row.owner,
+            "traceparent": row.traceparent,
         }
     )
 
@@ -199,11 +215,13 @@ def finish(
     result: dict[str, Any] | None = None,
     error: dict[str, Any] | None = None,
     artifacts: Sequence[ArtifactFile] = (),
+    phases: Mapping[str, float] | None = None,
 ) -> Status:
     """End the job and publish its artifacts in one compare-and-set; returns how it ended.
 
     A success that comes after the user was told that the job is being cancelled is a cancellation.
     Raises `LeaseLost`, also where the job has ended by this very attempt: see `has_succeeded`.
+    `phases` are the seconds that the attempt spent in each, to be counted.
     """
     with database.write() as session:
         row = session.scalars(
@@ -213,8 +231,7 @@ def finish(
         ).one_or_none()
         if row is not None and row.cancel_requested and status is Status.SUCCEEDED:
             status, result, artifacts = Status.CANCELLED, None, ()
-        if not _changed(
-            session,
+        used = session.execute(
             update(JobRow)
             .where(_mine(attempt))
             .values(
@@ -226,8 +243,11 @@ def finish(
                 seconds_used=JobRow.seconds_used + (func.clock() - JobRow.attempt_started_at),
                 checkpoint=None if status is Status.SUCCEEDED else JobRow.checkpoint,
                 progress=DONE if status is Status.SUCCEEDED else JobRow.progress,
-            ),
-        ):
+            )
+            .returning(JobRow.seconds_used)
+            .execution_options(synchronize_session=False)
+        ).scalar_one_or_none()
+        if used is None:
             raise LeaseLost(attempt.job)
         session.execute(delete(ArtifactRow).where(ArtifactRow.job_id == attempt.job))
         for file in artifacts:
@@ -236,6 +256,8 @@ def finish(
         if error is not None:
             data["error"] = error
         events.record(session, attempt.job, str(status), data)
+        tallies.ended(session, attempt.kind, str(status), error, used)
+        tallies.phases(session, phases or {})
     return status
 
 
@@ -322,6 +344,9 @@ def postpone(database: Database, attempt: Attempt, error: SecateurError) -> None
                 .execution_options(synchronize_session=False)
             )
         events.record(session, attempt.job, state, data)
+        tallies.count(session, tallies.HANDED_BACK, attempt.kind)
+        if state != Status.QUEUED:
+            tallies.ended(session, attempt.kind, state, data.get("error"))
 
 
 def hand_back(database: Database, attempt: Attempt, reason: str) -> None:
@@ -346,6 +371,9 @@ def hand_back(database: Database, attempt: Attempt, reason: str) -> None:
         ).scalar_one_or_none()
         if state is not None:
             events.record(session, attempt.job, state, {"reason": reason})
+            tallies.count(session, tallies.HANDED_BACK, attempt.kind)
+            if state == Status.CANCELLED:
+                tallies.ended(session, attempt.kind, state)
 
 
 def reap(database: Database) -> tuple[str, ...]:
@@ -392,6 +420,11 @@ def _reap_one(database: Database, job: str) -> bool:
             .execution_options(synchronize_session=False)
         )
         events.record(session, job, str(values["state"]), reason)
+        tallies.count(session, tallies.LOST, row.kind)
+        if values["state"] != Status.QUEUED:
+            tallies.ended(session, row.kind, str(values["state"]), values.get("error"), used)
+        who = {"attempt": row.fence, "worker": row.worker, "owner": row.owner}
+    log.warning("lease_lost", job=job, status=str(values["state"]), **who)
     return True
 
 

@@ -22,7 +22,7 @@ from app.adapters.store import FolderStore
 from app.domain.errors import Unavailable
 from app.domain.job import Attempt, Status
 from app.domain.spec import PruningSpec
-from app.services import lifecycle
+from app.services import lifecycle, operations
 from app.services.analyses import Analyses
 from app.services.examples import Examples
 from app.services.jobs import Jobs
@@ -571,3 +571,27 @@ def test_a_dry_run_is_handed_the_data_only_where_it_looks_at_it(
         tell(type="done", result=RESULT, files=[])
         """
     assert world.supervise(attempt, program) is Status.SUCCEEDED
+
+
+def test_who_lost_the_lease_leaves_the_checkpoint_to_the_next(world: World) -> None:
+    attempt = world.claim()
+
+    def put_back() -> None:
+        operations.requeue(world.database, world.settings, attempt.job)
+
+    threading.Timer(0.8, put_back).start()
+    save = """
+        open(os.path.join(order["scratch"], "checkpoint-1.zip"), "wb").write(b"epoch 1")
+        tell(type="saved", file="checkpoint-1.zip", epoch=1)
+        time.sleep(60)
+    """
+    assert world.supervise(attempt, save) is None
+    again = lifecycle.claim(world.database, attempt.job, "test", 5)
+    assert again is not None
+    assert again.checkpoint is not None
+    go_on = """
+        assert open(order["checkpoint_path"], "rb").read() == b"epoch 1"
+        tell(type="done", result=RESULT, files=[])
+    """
+    assert world.supervise(again, go_on) is Status.SUCCEEDED
+    assert not list(world.store.root.glob("jobs/*/*/checkpoint*"))

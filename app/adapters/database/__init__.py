@@ -4,6 +4,7 @@ from app.adapters.database.engine import Database, migrate
 from app.adapters.database.tables import (
     ArtifactRow,
     AuditRow,
+    CounterRow,
     DatasetRow,
     EventRow,
     JobRow,
@@ -16,6 +17,7 @@ from app.adapters.database.tables import (
 __all__ = [
     "ArtifactRow",
     "AuditRow",
+    "CounterRow",
     "Database",
     "DatasetRow",
     "EventRow",

@@ -1,5 +1,6 @@
 """Engine, sessions and migrations."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,9 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.sql.functions import GenericFunction
 from sqlalchemy.types import Double
 
+from app.adapters.database import counts
 from app.domain.errors import Unavailable
+from app.observe.metrics import DATABASE_ERRORS, STATEMENTS, TRANSACTIONS, statement_kind
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -43,12 +46,13 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self.engine = _engine(url)
+        _measure(self.engine)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session that sees one consistent state and writes nothing."""
-        with self._guard(), self._sessions() as session:
+        with self._guard("read"), self._sessions() as session:
             if self.engine.dialect.name == "sqlite":
                 session.execute(text("BEGIN"))
             yield session
@@ -56,20 +60,26 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A transaction: commits at the end, rolls back on any error."""
-        with self._guard(), self._sessions() as session, session.begin():
+        with self._guard("write"), self._sessions() as session, session.begin():
             if self.engine.dialect.name == "sqlite":
                 # Take the write lock at once: upgrading a read lock fails under contention.
                 session.execute(text("BEGIN IMMEDIATE"))
             yield session
+            # Last, whoever counted first: rows of counters are everybody's, and who holds one
+            # must not wait for a job's row.
+            counts.flush(session)
 
     @contextmanager
-    def _guard(self) -> Iterator[None]:
+    def _guard(self, operation: str) -> Iterator[None]:
         try:
-            yield
+            with TRANSACTIONS.labels(operation).time():
+                yield
         except OperationalError as error:
+            DATABASE_ERRORS.inc()
             raise Unavailable("The database does not answer; try again in a moment.") from error
         except DBAPIError as error:
             if error.connection_invalidated:
+                DATABASE_ERRORS.inc()
                 raise Unavailable("The database connection was lost; try again.") from error
             raise
 
@@ -139,6 +149,23 @@ def _engine(url: str) -> Engine:
         cursor.close()
 
     return engine
+
+
+def _measure(engine: Engine) -> None:
+    """Time each statement."""
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def _before(
+        connection: Any, _cursor: Any, _sql: Any, _values: Any, context: Any, *_: Any
+    ) -> None:
+        context.began_at = time.perf_counter()
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def _after(
+        connection: Any, _cursor: Any, sql: Any, _values: Any, context: Any, *_: Any
+    ) -> None:
+        spent = time.perf_counter() - context.began_at
+        STATEMENTS.labels(statement_kind(sql)).observe(spent)
 
 
 def migrate(url: str) -> None:

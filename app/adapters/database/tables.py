@@ -96,6 +96,8 @@ class JobRow(_Owned, Base):
     """Place in its sweep, from 0."""
     varied: Mapped[dict[str, Any] | None]
     """What sets the job apart in its sweep."""
+    traceparent: Mapped[str | None] = mapped_column(String(64))
+    """Where the job's trace began [W3C Trace Context]; empty where nobody traces."""
 
 
 class SweepRow(_Owned, Base):
@@ -189,3 +191,13 @@ class AuditRow(Base):
     target: Mapped[str] = mapped_column(String(48))
     """Id of what was changed."""
     data: Mapped[dict[str, Any]]
+
+
+class CounterRow(Base):
+    """What has been counted of all jobs ever, also of those that are deleted."""
+
+    __tablename__ = "counters"
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    labels: Mapped[str] = mapped_column(String(255), primary_key=True)
+    """A JSON object with sorted keys."""
+    value: Mapped[float]

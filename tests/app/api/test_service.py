@@ -73,12 +73,14 @@ def test_without_a_database_every_answer_is_a_retryable_problem(
             "/v1/jobs/job_1/artifacts",
             "/v1/jobs/job_1/artifacts/x",
             "/v1/models/mdl_example",
-            "/metrics",
         ):
             answer = api.get(path)
             assert answer.status_code == 503, path
             assert check_problem(answer)["retryable"] is True
             assert int(answer.headers["retry-after"]) > 0
+        up = samples(api)
+        assert up["secateur_up"] == {("broker",): 1, ("database",): 0}
+        assert "secateur_jobs" not in up
         assert api.post("/v1/jobs", json=SPEC).status_code == 503
         assert api.delete("/v1/models/mdl_1").status_code == 503
         assert api.get("/healthz").status_code == 200

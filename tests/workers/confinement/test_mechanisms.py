@@ -153,7 +153,7 @@ def test_a_probe_that_dies_finds_nothing() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="Landlock is Linux'")
 @pytest.mark.parametrize("listed", [True, False])
 def test_devices_of_accelerators_are_used_and_others_are_not(folder: Path, listed: bool) -> None:
-    """With the terminal multiplexer as the accelerator: read, written, and told what to do (TIOCGPTN)."""
+    """With the terminal multiplexer as the accelerator: read, written, and told (TIOCGPTN)."""
     before = """
         from workers.confinement import paths
         paths.ACCELERATORS = LISTED
