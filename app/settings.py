@@ -24,6 +24,16 @@ class Settings(BaseSettings):
     """SQLAlchemy URL (postgresql+psycopg://…). Empty: SQLite in the data folder."""
     broker_url: str = ""
     """Redis URL (redis://, rediss://, redis+socket://). Empty: `secateur serve` brings Valkey."""
+    store_url: str = Field(default="", pattern=r"^(s3://[A-Za-z0-9._-]+(/[A-Za-z0-9._/-]*)?)?$")
+    """Bucket for uploads and results: s3://bucket/prefix. Empty: a folder in the data folder."""
+    store_endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    """Address of an S3-compatible service; empty for Amazon's."""
+    store_region: str = ""
+    """Region of the bucket; empty: AWS_REGION."""
+    store_answer_seconds: float = Field(default=20.0, gt=0)
+    """How long the bucket's service may be silent within a request, or fail, before it is away."""
+    store_patience_seconds: float = Field(default=900.0, ge=0)
+    """How long a worker tries again when the store is away, before its job fails."""
     upload_limit_bytes: int = Field(default=2048 * MIB, gt=0)
     """Largest model or data set that is accepted."""
     body_limit_bytes: int = Field(default=MIB, gt=0)

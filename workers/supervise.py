@@ -10,7 +10,6 @@ from typing import Any
 import structlog
 
 from app.adapters.database import Database
-from app.adapters.store import FolderStore
 from app.domain.analysis import ModelAnalysis
 from app.domain.base import Record
 from app.domain.confinement import TITLES, Confinement
@@ -33,11 +32,13 @@ from app.domain.job import (
     Status,
 )
 from app.domain.metrics import Metrics, Plan
+from app.domain.ports import Store
 from app.services import lifecycle
 from app.services.lifecycle import LeaseLost
 from app.settings import Settings
 from workers import disk
 from workers.endings import from_exit_status
+from workers.patience import Patience
 from workers.protocol import (
     TALK_LIMIT_BYTES,
     Done,
@@ -77,7 +78,7 @@ class Supervisor:
     def __init__(
         self,
         database: Database,
-        store: FolderStore,
+        store: Store,
         settings: Settings,
         attempt: Attempt,
         child: Child,
@@ -95,6 +96,13 @@ class Supervisor:
         self._checkpoint: Checkpoint | None = attempt.checkpoint
         self._confinement: Confinement | None = None
         self._heard_bytes = 0
+        self._over = False
+        self._patience = Patience(
+            settings.store_patience_seconds,
+            settings.heartbeat_seconds,
+            self._keep_lease,
+            self._stay,
+        )
         self._renewed = self._told = self._measured = time.monotonic()
         left = attempt.time_limit_seconds - attempt.seconds_used
         self._left = max(left, 0.0)
@@ -104,22 +112,28 @@ class Supervisor:
     def run(self) -> Status | None:
         """Until the attempt has ended; None when it is not ours to end."""
         try:
-            return self._end(Status.SUCCEEDED, done=self._carry_out())
-        except Cancelled:
-            return self._end(Status.CANCELLED)
+            status, done, error = self._outcome()
+            return self._end(status, done, error)
         except Draining:
             self.child.kill()
             lifecycle.hand_back(self.database, self.attempt, "The worker shut down.")
             return None
         except LeaseLost:
             self.child.kill()
-            self.store.delete_prefix(self._prefix)
+            self._forget_files()
             log.warning("lease_lost", job=self.attempt.job, fence=self.attempt.fence)
             return None
+
+    def _outcome(self) -> tuple[Status, Done | None, dict[str, Any] | None]:
+        """How the attempt ended, its result, its error. Raises `Draining`, `LeaseLost`."""
+        try:
+            return Status.SUCCEEDED, self._carry_out(), None
+        except Cancelled:
+            return Status.CANCELLED, None, None
         except _Refusal as refusal:
-            return self._end(Status.FAILED, error=refusal.problem)
+            return Status.FAILED, None, refusal.problem
         except SecateurError as error:
-            return self._end(Status.FAILED, error=error.as_problem())
+            return Status.FAILED, None, error.as_problem()
 
     # --- carrying out ----------------------------------------------------------------------
     def _carry_out(self) -> Done:
@@ -153,8 +167,9 @@ class Supervisor:
                 "SECATEUR_ALLOW_UNCONFINED=true, which results will say."
             )
         self._confinement = confinement.model_copy(update={"overridden": bool(missing)})
+        order = self._order().model_dump_json()
         self._deadline = time.monotonic() + self._left
-        self.child.order(self._order().model_dump_json())
+        self.child.order(order)
 
     def _order(self) -> Order:
         """Fetch what the job needs into the child's folder; every hash is checked."""
@@ -186,7 +201,7 @@ class Supervisor:
         )
 
     def _hand_over(self, key: str, sha256: str, path: Path) -> None:
-        self.store.fetch(key, sha256, path)
+        self._patience.ask(lambda: self.store.fetch(key, sha256, path))
         self.child.receive(path)
 
     def _hear(self, line: bytes) -> Done | None:
@@ -221,11 +236,20 @@ class Supervisor:
         return done.model_copy(update={"result": found.model_dump(mode="json", by_alias=True)})
 
     def _keep(self, saved: Saved) -> None:
-        """Store a checkpoint, then make it the one to resume from, then forget the last."""
+        """Store a checkpoint, then make it the one to resume from, then forget the last.
+
+        While the store is away the job goes on without: the next epoch brings another.
+        """
         source = self.child.scratch / saved.file
         key = f"{self._prefix}/checkpoint-{saved.epoch}.zip"
         try:
-            blob = self.store.put_file(key, source, self.settings.job_file_bytes)
+            blob = self._patience.ask_once(
+                lambda: self.store.put_file(key, source, self.settings.job_file_bytes)
+            )
+        except Unavailable as error:
+            log.warning("checkpoint_skipped", job=self.attempt.job, reason=error.detail)
+            source.unlink(missing_ok=True)
+            return
         except OSError as error:
             raise InternalError(
                 f"The job's checkpoint {saved.file} cannot be read: {error.strerror}"
@@ -235,15 +259,14 @@ class Supervisor:
         )
         lifecycle.keep_checkpoint(self.database, self.attempt, checkpoint)
         if self._checkpoint is not None and self._checkpoint.key != blob.key:
-            self.store.delete(self._checkpoint.key)
+            self._forget(self._checkpoint.key)
         self._checkpoint = checkpoint
         source.unlink(missing_ok=True)
 
     # --- keeping ---------------------------------------------------------------------------
     def _tick(self) -> None:
         now = time.monotonic()
-        if self.draining():
-            raise Draining
+        self._stay()
         if now > self._deadline:
             raise TimeLimitReached(
                 f"The job ran longer than its limit of {self.attempt.time_limit_seconds:g} s. "
@@ -254,8 +277,7 @@ class Supervisor:
         if now - self._measured >= DISK_SECONDS:
             disk.check(self.child.folder, self.settings.job_disk_bytes)
             self._measured = time.monotonic()
-        if now - self._renewed >= self.settings.heartbeat_seconds:
-            self._renew(now)
+        self._keep_lease()
         self._tell()
 
     def _renew(self, now: float) -> None:
@@ -269,8 +291,17 @@ class Supervisor:
                 raise LeaseLost(self.attempt.job) from None
             return
         self._renewed = now
-        if cancelled:
+        if cancelled and not self._over:
             raise Cancelled
+
+    def _keep_lease(self) -> None:
+        now = time.monotonic()
+        if now - self._renewed >= self.settings.heartbeat_seconds:
+            self._renew(now)
+
+    def _stay(self) -> None:
+        if self.draining():
+            raise Draining
 
     def _tell(self, force: bool = False) -> None:
         """Write what the child told, at most about twice a second."""
@@ -304,24 +335,41 @@ class Supervisor:
     ) -> Status | None:
         # From here on the files are what they are: nobody is left to exchange them.
         self.child.end()
+        self._over = status is not Status.SUCCEEDED
         try:
             files = self._publish(done)
-            lifecycle.finish(
-                self.database,
-                self.attempt,
-                status,
-                result=done.result if done else None,
-                error=error,
-                artifacts=files,
-            )
-        except LeaseLost:
-            self.store.delete_prefix(self._prefix)
-            return None
+        except Cancelled:
+            return self._end(Status.CANCELLED)
         except _Untrusted as untrusted:
             return self._end(Status.FAILED, error=InternalError(str(untrusted)).as_problem())
+        except Unavailable as away:
+            if done is not None:
+                return self._end(Status.FAILED, error=away.as_problem())
+            files = []  # The log is lost; how the job ended is not.
+        lifecycle.finish(
+            self.database,
+            self.attempt,
+            status,
+            result=done.result if done else None,
+            error=error,
+            artifacts=files,
+        )
         if status is Status.SUCCEEDED and self._checkpoint is not None:
-            self.store.delete(self._checkpoint.key)
+            self._forget(self._checkpoint.key)
         return status
+
+    def _forget(self, key: str) -> None:
+        """Delete what no row refers to any more; what stays now is collected later."""
+        try:
+            self.store.delete(key)
+        except Unavailable as error:
+            log.warning("file_left", key=key, reason=error.detail)
+
+    def _forget_files(self) -> None:
+        try:
+            self.store.delete_prefix(self._prefix)
+        except Unavailable as error:
+            log.warning("files_left", prefix=self._prefix, reason=error.detail)
 
     def _publish(self, done: Done | None) -> list[ArtifactFile]:
         """Store the artifacts; the row that makes them visible is written after them."""
@@ -340,7 +388,9 @@ class Supervisor:
             found = os.lstat(source)
             if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
                 raise _Untrusted(f"the job's file {name} is no plain file of at most {limit} bytes")
-            blob = self.store.put_file(f"{self._prefix}/{name}", source, limit)
+            blob = self._patience.ask(
+                lambda: self.store.put_file(f"{self._prefix}/{name}", source, limit)
+            )
         except OSError as error:
             raise _Untrusted(f"the job's file {name} cannot be read: {error.strerror}") from error
         return ArtifactFile(

@@ -8,9 +8,10 @@ from fastapi import Depends, Header, Query, Request
 from app.adapters.database import Database
 from app.adapters.limiter import Limiter
 from app.adapters.queue import CeleryQueue
-from app.adapters.store import FolderStore
+from app.adapters.stores import open_store
 from app.domain.base import Text
 from app.domain.people import Caller
+from app.domain.ports import Store
 from app.intake.process import Readers
 from app.services.analyses import Analyses
 from app.services.examples import Examples
@@ -27,7 +28,7 @@ class Context:
 
     settings: Settings
     database: Database
-    store: FolderStore
+    store: Store
     queue: CeleryQueue
     limiter: Limiter
     keys: Keys
@@ -41,7 +42,7 @@ class Context:
     def build(cls, settings: Settings) -> "Context":
         """Wire adapters and services."""
         database = Database(settings.effective_database_url)
-        store = FolderStore(settings.store_dir)
+        store = open_store(settings)
         queue = CeleryQueue(settings.broker_url)
         readers = Readers(settings.intake_processes, settings.intake_memory_bytes)
         uploads = Uploads(database, store, settings, readers)

@@ -10,10 +10,9 @@ from sqlalchemy import delete, func, or_, select
 from app.adapters.database import Database, DatasetRow, JobRow, ModelRow
 from app.adapters.database.tables import IdempotencyRow
 from app.adapters.queue import QUEUES
-from app.adapters.store import FolderStore
 from app.domain.errors import SecateurError, Unavailable
 from app.domain.job import ENDED, Status
-from app.domain.ports import Queue
+from app.domain.ports import Queue, Store
 from app.services import audit, lifecycle
 from app.settings import Settings
 
@@ -36,9 +35,7 @@ def dispatch(database: Database, queue: Queue, kind: str, job: str) -> None:
 class Reaper:
     """Brings back what was lost. Several may run: every step is conditional in the database."""
 
-    def __init__(
-        self, database: Database, store: FolderStore, queue: Queue, settings: Settings
-    ) -> None:
+    def __init__(self, database: Database, store: Store, queue: Queue, settings: Settings) -> None:
         self.database = database
         self.store = store
         self.queue = queue

@@ -10,7 +10,6 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.adapters.database import ArtifactRow, Database, DatasetRow, JobRow, ModelRow
-from app.adapters.store import FolderStore
 from app.domain.dataset import DatasetInfo
 from app.domain.errors import DatasetMismatch, InvalidSpec, NotFound, Unavailable, WrongState
 from app.domain.ids import new_id
@@ -18,7 +17,7 @@ from app.domain.job import ENDED, ArtifactFile, JobKind, Status
 from app.domain.metrics import Plan
 from app.domain.model import ModelInfo
 from app.domain.people import ANYBODY, Caller
-from app.domain.ports import Queue
+from app.domain.ports import Queue, Store
 from app.domain.spec import PruningSpec
 from app.intake.fit import check_objective
 from app.services import audit, events, quotas
@@ -38,7 +37,7 @@ class Jobs:
     def __init__(
         self,
         database: Database,
-        store: FolderStore,
+        store: Store,
         queue: Queue,
         settings: Settings,
         caller: Caller = ANYBODY,

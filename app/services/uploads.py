@@ -9,14 +9,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.adapters.database import Database, DatasetRow, JobRow, ModelRow
-from app.adapters.store import FolderStore
 from app.domain.dataset import DatasetOptions
 from app.domain.errors import InUse, InvalidUpload, NotFound
 from app.domain.ids import new_id
 from app.domain.job import ENDED
 from app.domain.model import ModelInfo
 from app.domain.people import ANYBODY, Caller
-from app.domain.ports import Blob, BlobWriter
+from app.domain.ports import Blob, BlobWriter, Store
 from app.intake.process import Readers
 from app.services import audit, quotas
 from app.services.idempotency import Answer, fingerprint, once
@@ -40,7 +39,7 @@ class Uploads:
     def __init__(
         self,
         database: Database,
-        store: FolderStore,
+        store: Store,
         settings: Settings,
         readers: Readers | None = None,
         caller: Caller = ANYBODY,

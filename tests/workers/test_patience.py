@@ -1,0 +1,150 @@
+"""A job outlives a store that is away, or slow, and keeps its lease meanwhile."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from app.adapters.database import JobRow
+from app.adapters.store import FolderStore
+from app.domain.errors import Unavailable
+from app.domain.job import Status
+from app.domain.ports import Blob
+from tests.workers.test_supervise import World
+from workers.patience import Patience
+
+
+class Flaky(FolderStore):
+    """Takes some time to copy a file in, and is away for a while; counts how often it was asked."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.away_until = 0.0
+        self.slow_seconds = 0.0
+        self.asked = threading.Event()
+
+    def put_file(self, key: str | None, source: Path, limit_bytes: int | None = None) -> Blob:
+        self.asked.set()
+        time.sleep(self.slow_seconds)
+        if time.monotonic() < self.away_until:
+            raise Unavailable("The store does not answer.")
+        return super().put_file(key, source, limit_bytes)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    made.settings = made.settings.model_copy(update={"lease_seconds": 0.8})
+    made.store = Flaky(made.settings.store_dir)
+    yield made
+    made.database.close()
+
+
+PROGRAM = """
+    open(os.path.join(order["out"], "model.keras"), "wb").write(b"smaller")
+    tell(type="done", result=RESULT, files=["model.keras"])
+    """
+
+
+def test_a_store_that_is_away_or_slow_costs_no_attempt(world: World) -> None:
+    attempt = world.claim()
+    world.store.away_until = time.monotonic() + 1.2
+    world.store.slow_seconds = 1.0
+    assert world.supervise(attempt, PROGRAM) is Status.SUCCEEDED
+    job = world.jobs.get(attempt.job)
+    assert (job.status, job.attempt) == ("succeeded", 1)
+    assert {file.name for file in world.jobs.artifacts(attempt.job)} == {"model.keras", "log.txt"}
+
+
+def test_a_store_that_stays_away_fails_the_job_as_unavailable(world: World) -> None:
+    attempt = world.claim()
+    world.settings = world.settings.model_copy(update={"store_patience_seconds": 0.5})
+    world.store.away_until = time.monotonic() + 3600
+    assert world.supervise(attempt, PROGRAM) is Status.FAILED
+    error = world.jobs.get(attempt.job).error
+    assert error is not None
+    assert error.type.endswith("/unavailable")
+    assert error.retryable
+    assert world.jobs.artifacts(attempt.job) == []
+
+
+@pytest.mark.parametrize("wish", ["cancel", "drain"])
+def test_who_waits_for_the_store_still_listens(world: World, wish: str) -> None:
+    attempt = world.claim()
+    world.store.away_until = time.monotonic() + 3600
+
+    def ask() -> None:
+        world.store.asked.wait(10)
+        if wish == "drain":
+            world.draining = True
+        else:
+            world.jobs.cancel(attempt.job)
+            world.store.away_until = time.monotonic() + 0.5  # Its log is published still.
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    ended = world.supervise(attempt, PROGRAM)
+    thread.join()
+    assert ended is (Status.CANCELLED if wish == "cancel" else None)
+    assert world.jobs.get(attempt.job).status == ("cancelled" if wish == "cancel" else "queued")
+
+
+def test_a_checkpoint_is_left_out_while_the_store_is_away(world: World) -> None:
+    attempt = world.claim()
+    world.store.away_until = time.monotonic() + 0.5
+    ended = world.supervise(
+        attempt,
+        """
+        for epoch in (1, 2):
+            open(os.path.join(order["scratch"], f"c{epoch}.zip"), "wb").write(b"state")
+            tell(type="saved", file=f"c{epoch}.zip", epoch=epoch)
+            time.sleep(0.8)
+        os.kill(os.getpid(), 9)
+        """,
+    )
+    assert ended is Status.FAILED
+    with world.database.read() as session:
+        checkpoint = session.get_one(JobRow, attempt.job).checkpoint
+    assert checkpoint is not None
+    assert checkpoint["epoch"] == 2
+
+
+def test_a_lost_lease_ends_the_wait(world: World) -> None:
+    attempt = world.claim()
+    world.store.away_until = time.monotonic() + 3600
+    with world.database.write() as session:
+        session.execute(update(JobRow).values(fence=JobRow.fence + 1))
+    assert world.supervise(attempt, PROGRAM) is None
+
+
+# --- by itself ---------------------------------------------------------------------------------
+def test_each_absence_has_the_whole_patience() -> None:
+    answers: list[Any] = [Unavailable("away"), 1, Unavailable("away"), 2]
+
+    def operation() -> int:
+        answer = answers.pop(0)
+        if isinstance(answer, Unavailable):
+            raise answer
+        assert isinstance(answer, int)
+        return answer
+
+    patience = Patience(0.3, 0.01, lambda: None, lambda: None)
+    assert patience.ask(operation) == 1
+    time.sleep(0.3)
+    assert patience.ask(operation) == 2
+
+
+def test_other_errors_are_passed_on_at_once() -> None:
+    asked: list[int] = []
+
+    def operation() -> None:
+        asked.append(1)
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        Patience(60, 0.01, lambda: None, lambda: None).ask(operation)
+    assert len(asked) == 1
