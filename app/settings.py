@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     """How long a worker tries again when the store is away, before its job fails."""
     upload_limit_bytes: int = Field(default=2048 * MIB, gt=0)
     """Largest model or data set that is accepted."""
+    upload_expiry_hours: float = Field(default=24.0, gt=0)
+    """A resumable upload that nothing was sent to for this long is given up."""
     body_limit_bytes: int = Field(default=MIB, gt=0)
     """Largest JSON request body."""
     require_keys: str = Field(default="auto", pattern="^(auto|always|never)$")

@@ -17,6 +17,8 @@ from app.services.analyses import Analyses
 from app.services.examples import Examples
 from app.services.jobs import Jobs
 from app.services.keys import Keys
+from app.services.reading import Reading
+from app.services.resumable import Resumable
 from app.services.sweeps import Sweeps
 from app.services.uploads import Uploads
 from app.settings import Settings
@@ -33,6 +35,8 @@ class Context:
     limiter: Limiter
     keys: Keys
     uploads: Uploads
+    resumable: Resumable
+    reading: Reading
     jobs: Jobs
     analyses: Analyses
     sweeps: Sweeps
@@ -46,6 +50,7 @@ class Context:
         queue = CeleryQueue(settings.broker_url)
         readers = Readers(settings.intake_processes, settings.intake_memory_bytes)
         uploads = Uploads(database, store, settings, readers)
+        resumable = Resumable(uploads)
         jobs = Jobs(database, store, queue, settings)
         return cls(
             settings,
@@ -55,6 +60,8 @@ class Context:
             Limiter(settings.broker_url),
             Keys(database),
             uploads,
+            resumable,
+            Reading(resumable, settings.intake_processes),
             jobs,
             Analyses(jobs),
             Sweeps(jobs),
@@ -67,6 +74,7 @@ class Context:
         return replace(
             self,
             uploads=uploads,
+            resumable=Resumable(uploads),
             jobs=jobs,
             analyses=Analyses(jobs),
             sweeps=Sweeps(jobs),
@@ -74,7 +82,8 @@ class Context:
         )
 
     def close(self) -> None:
-        """Give connections back."""
+        """Finish what is being read, give connections back."""
+        self.reading.close()
         self.queue.close()
         self.limiter.close()
         self.database.close()

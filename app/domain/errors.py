@@ -170,6 +170,39 @@ class Conflict(SecateurError):
     fault = "client"
 
 
+class WrongOffset(Conflict):
+    """A piece of an upload does not begin where the upload ends, or another went on with it."""
+
+    slug = "wrong-offset"
+    title = "The upload goes on elsewhere"
+    retryable = True
+
+
+class ProtocolVersion(SecateurError):
+    """The client does not say that it speaks tus 1.0.0."""
+
+    slug = "protocol-version"
+    title = "The protocol's version is missing or not supported"
+    fault = "client"
+
+
+class UnsupportedMediaType(SecateurError):
+    """The body is of another type than is expected here."""
+
+    slug = "unsupported-media-type"
+    title = "The body has another type than is expected here"
+    fault = "client"
+
+
+class ChecksumMismatch(SecateurError):
+    """A piece of an upload was damaged on its way."""
+
+    slug = "checksum-mismatch"
+    title = "The checksum is not that of what came"
+    fault = "client"
+    retryable = True
+
+
 class InUse(Conflict):
     """The resource is needed by jobs that have not ended."""
 

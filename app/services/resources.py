@@ -5,13 +5,14 @@ from typing import Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from app.adapters.database import DatasetRow, JobRow, ModelRow
+from app.adapters.database import DatasetRow, JobRow, ModelRow, UploadRow
 from app.domain.base import Record
 from app.domain.dataset import ALL, DatasetInfo
 from app.domain.job import Progress, Status
 from app.domain.metrics import Metrics
 from app.domain.model import ModelInfo
 from app.domain.spec import PruningSpec
+from app.domain.upload import UploadKind, UploadState
 
 
 def moment(seconds: float | None) -> datetime | None:
@@ -91,6 +92,51 @@ class JobResource(Record):
     """The sweep that the job belongs to."""
     spec: PruningSpec
     links: dict[str, str]
+
+
+class UploadResource(Record):
+    """A resumable upload and where it stands."""
+
+    id: str
+    kind: UploadKind
+    filename: str
+    state: UploadState
+    done: bool
+    """True when nothing more will happen by itself: it is ready or refused."""
+    length: int
+    """Bytes that were announced."""
+    offset: int
+    """Bytes that are there."""
+    created_at: datetime
+    expires_at: datetime
+    """It is forgotten then, unless more comes; what it has become stays."""
+    model: str | None
+    """Id of the model that it has become."""
+    dataset: str | None
+    """Id of the data set that it has become."""
+    error: Problem | None
+    """Why it was refused."""
+
+
+def upload_resource(row: UploadRow) -> UploadResource:
+    """An upload's row as the API shows it."""
+    state = UploadState(row.state)
+    return UploadResource.model_validate(
+        {
+            "id": row.id,
+            "kind": row.kind,
+            "filename": row.filename,
+            "state": state,
+            "done": state in (UploadState.READY, UploadState.REFUSED),
+            "length": row.length,
+            "offset": row.received,
+            "created_at": moment(row.created_at),
+            "expires_at": moment(row.expires_at),
+            "model": row.resource if row.kind == "model" else None,
+            "dataset": row.resource if row.kind == "dataset" else None,
+            "error": row.error,
+        }
+    )
 
 
 def model_resource(row: ModelRow) -> ModelResource:

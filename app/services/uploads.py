@@ -33,6 +33,14 @@ NOUNS: dict[type[ModelRow | DatasetRow], str] = {ModelRow: "model", DatasetRow: 
 """In the audit log."""
 
 
+First = Callable[[Session, str], None]
+"""What the transaction that makes the resource of this id begins with."""
+
+
+def _nothing(session: Session, id_: str) -> None:
+    pass
+
+
 class Uploads:
     """Use cases around what users upload, on behalf of a caller: others' do not exist for them."""
 
@@ -66,7 +74,9 @@ class Uploads:
                 quotas.check_room(session, self.caller.owner, self.settings, needed_bytes)
         return left
 
-    def add_model(self, writer: BlobWriter, filename: str, key: str | None) -> Answer:
+    def add_model(
+        self, writer: BlobWriter, filename: str, key: str | None, first: First = _nothing
+    ) -> Answer:
         """Take a finished upload as a model.
 
         What is kept is the canonical copy; size and hash that are shown are the upload's. Raises
@@ -84,6 +94,7 @@ class Uploads:
             key,
             fingerprint("model", writer.sha256),
             lambda row: model_resource(row).model_dump(mode="json", by_alias=True),
+            first,
         )
 
     def add_dataset(
@@ -92,6 +103,7 @@ class Uploads:
         filename: str,
         options: DatasetOptions,
         key: str | None,
+        first: First = _nothing,
     ) -> Answer:
         """Take a finished upload as a data set.
 
@@ -109,6 +121,7 @@ class Uploads:
             key,
             fingerprint("dataset", writer.sha256, options.model_dump()),
             lambda row: dataset_resource(row).model_dump(mode="json", by_alias=True),
+            first,
         )
 
     def read_model(self, path: Path, filename: str) -> tuple[ModelInfo, Blob]:
@@ -131,16 +144,19 @@ class Uploads:
         key: str | None,
         print_: str,
         show: Callable[[Row], dict[str, Any]],
+        first: First,
     ) -> Answer:
         _check_storable(info)
         sha256, size = writer.sha256, writer.bytes_written
         blob = keep()
 
         def create(session: Session) -> Answer:
+            id_ = new_id(prefix)
+            first(session, id_)
             quotas.lock(session, self.caller.owner)
             quotas.check_room(session, self.caller.owner, self.settings, size)
             row = kind(
-                id=new_id(prefix),
+                id=id_,
                 owner=self.caller.owner,
                 created_at=session.scalar(select(func.clock())),
                 filename=filename[:255],

@@ -10,6 +10,7 @@ from app.adapters.database.tables import (
     KeyRow,
     ModelRow,
     SweepRow,
+    UploadRow,
     WorkerRow,
 )
 
@@ -23,6 +24,7 @@ __all__ = [
     "KeyRow",
     "ModelRow",
     "SweepRow",
+    "UploadRow",
     "WorkerRow",
     "migrate",
 ]
