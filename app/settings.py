@@ -97,7 +97,11 @@ class Settings(BaseSettings):
     idempotency_hours: float = Field(default=24.0, gt=0)
     """How long an Idempotency-Key is remembered."""
     blob_grace_seconds: float = Field(default=3600.0, ge=0)
-    """Uploads that no row refers to are deleted after this long."""
+    """Files that no row refers to are deleted after this long."""
+    retention_days_uploads: float = Field(default=0.0, ge=0)
+    """Models and data sets that no job needs are deleted after this long; 0 keeps them."""
+    retention_days_jobs: float = Field(default=0.0, ge=0)
+    """Jobs and their files are deleted so long after their end; 0 keeps them."""
     log_format: str = Field(default="json", pattern="^(json|console)$")
     """json for machines, console for people."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")

@@ -99,7 +99,9 @@ def metadata(text: str) -> Metadata:
 
 
 def _metadata(what: str) -> InvalidParameter:
-    return InvalidParameter(f"{what} For example {EXAMPLE} (the values in Base64).", field="Upload-Metadata")
+    return InvalidParameter(
+        f"{what} For example {EXAMPLE} (the values in Base64).", field="Upload-Metadata"
+    )
 
 
 class Checksum:

@@ -7,13 +7,14 @@ from importlib.metadata import version
 import structlog
 from sqlalchemy import delete, func, or_, select
 
-from app.adapters.database import Database, DatasetRow, JobRow, ModelRow
+from app.adapters.database import Database, JobRow, ModelRow
 from app.adapters.database.tables import IdempotencyRow
 from app.adapters.queue import QUEUES
 from app.domain.errors import SecateurError, Unavailable
 from app.domain.job import ENDED, Status
 from app.domain.ports import Queue, Store
 from app.services import audit, lifecycle
+from app.services.collecting import Collector
 from app.settings import Settings
 
 ANSWER_KEPT_SECONDS = 600.0
@@ -41,9 +42,19 @@ class Reaper:
         self.queue = queue
         self.settings = settings
         self._since_housekeeping = HOUSEKEEPING_SECONDS
+        self._collector = Collector(database, store, settings)
+        self._collects = True
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`; an error ends one round and never the loop."""
+        # Listing a large store takes a while, in which no lease would be looked at.
+        self._collects = False
+        collecting = threading.Thread(target=self._collector.run, args=(stop,), name="collector")
+        collecting.start()
+        self._run(stop)
+        collecting.join()
+
+    def _run(self, stop: threading.Event) -> None:
         while not stop.wait(self.settings.reaper_interval_seconds):
             try:
                 self.round()
@@ -90,9 +101,8 @@ class Reaper:
             )
         self._forget_answers()
         audit.forget(self.database, self.settings.audit_days)
-        self.store.sweep_temporary(max(self.settings.blob_grace_seconds, 3600.0))
-        for key in self.store.content_keys(self.settings.blob_grace_seconds):
-            self._sweep(key)
+        if self._collects:
+            self._collector.round()
 
     def _forget_answers(self) -> None:
         """Dry runs a while after their end, and analyses that no request will be answered with."""
@@ -116,16 +126,3 @@ class Reaper:
             ).all()
         for id_ in forgotten:
             self.store.delete_prefix(f"jobs/{id_}")
-
-    def _sweep(self, key: str) -> None:
-        with self.database.read() as session:
-            used = session.scalar(
-                select(
-                    or_(
-                        select(ModelRow.id).where(ModelRow.key == key).exists(),
-                        select(DatasetRow.id).where(DatasetRow.key == key).exists(),
-                    )
-                )
-            )
-        if not used and self.store.delete_old(key, self.settings.blob_grace_seconds):
-            log.info("blob_swept", key=key)

@@ -83,7 +83,7 @@ class Jobs:
         row = self.insert(session, spec, "prune", self.settings.max_attempts, id_)
         audit.record(session, self.caller, "job.submit", row.id)
         position = _queue_position(session, row)
-        body = job_resource(row, position).model_dump(mode="json", by_alias=True)
+        body = self._shown(row, position).model_dump(mode="json", by_alias=True)
         return Answer(status=202, location=f"/v1/jobs/{row.id}", body=body)
 
     def insert(
@@ -191,7 +191,7 @@ class Jobs:
         """One job. Raises `NotFound`."""
         with self.database.read() as session:
             row = self._found(session, id_)
-            return job_resource(row, _queue_position(session, row))
+            return self._shown(row, _queue_position(session, row))
 
     def has_ended(self, id_: str) -> bool:
         """Whether a job has ended; a deleted one has."""
@@ -227,7 +227,7 @@ class Jobs:
                 query = query.where(column == value)
         with self.database.read() as session:
             return [
-                job_resource(row, _queue_position(session, row)) for row in session.scalars(query)
+                self._shown(row, _queue_position(session, row)) for row in session.scalars(query)
             ]
 
     def artifacts(self, id_: str) -> list[ArtifactFile]:
@@ -269,7 +269,7 @@ class Jobs:
             stop(session, row)
             audit.record(session, self.caller, "job.cancel", id_)
             session.refresh(row)
-            return job_resource(row)
+            return self._shown(row)
 
     def retry(self, id_: str) -> JobResource:
         """Queue a failed or cancelled job again; harmless when it is queued or running already.
@@ -298,7 +298,7 @@ class Jobs:
                 session.flush()
                 events.record(session, id_, "queued", {"reason": "retry"})
             session.refresh(row)
-            resource = job_resource(row, _queue_position(session, row))
+            resource = self._shown(row, _queue_position(session, row))
         if resource.status is Status.QUEUED:
             dispatch(self.database, self.queue, "prune", id_)
         return resource
@@ -312,6 +312,9 @@ class Jobs:
             session.delete(row)
             audit.record(session, self.caller, "job.delete", id_)
         self.store.delete_prefix(f"jobs/{id_}")
+
+    def _shown(self, row: JobRow, queue_position: int | None = None) -> JobResource:
+        return job_resource(row, self.settings.retention_days_jobs, queue_position)
 
     def _found(self, session: Session, id_: str, lock: bool = False) -> JobRow:
         query: Any = select(JobRow).where(

@@ -20,11 +20,18 @@ def moment(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
+def _expiry(since: float | None, days: float) -> datetime | None:
+    """When what is kept for so many days goes; None where it is kept for good."""
+    return moment(since + days * 86_400) if since is not None and days else None
+
+
 class ModelResource(ModelInfo):
     """An uploaded model."""
 
     id: str = Field(examples=["mdl_example"])
     created_at: datetime
+    expires_at: datetime | None = None
+    """It is deleted then, or once no job needs it; null where it is kept."""
     filename: str
     bytes: int
     sha256: str
@@ -38,6 +45,8 @@ class DatasetResource(DatasetInfo):
 
     id: str = Field(examples=["dts_example"])
     created_at: datetime
+    expires_at: datetime | None = None
+    """It is deleted then, or once no job needs it; null where it is kept."""
     filename: str
     bytes: int
     sha256: str
@@ -77,6 +86,8 @@ class JobResource(Record):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    expires_at: datetime | None = None
+    """The job and its files are deleted then; null where they are kept, and before the end."""
     attempt: int
     """1 for the first attempt; more when a worker was lost on the way."""
     cancel_requested: bool
@@ -139,32 +150,33 @@ def upload_resource(row: UploadRow) -> UploadResource:
     )
 
 
-def model_resource(row: ModelRow) -> ModelResource:
+def model_resource(row: ModelRow, kept_days: float) -> ModelResource:
     """A model's row as the API shows it."""
-    return ModelResource.model_validate(_upload(row) | row.info)
+    return ModelResource.model_validate(_upload(row, kept_days) | row.info)
 
 
-def dataset_resource(row: DatasetRow) -> DatasetResource:
+def dataset_resource(row: DatasetRow, kept_days: float) -> DatasetResource:
     """A data set's row as the API shows it."""
     splits = row.info["splits"]
     unsplit = ALL in splits
     shown = {"train": splits[ALL]} if unsplit else splits
     return DatasetResource.model_validate(
-        _upload(row) | row.info | {"splits": shown, "unsplit": unsplit}
+        _upload(row, kept_days) | row.info | {"splits": shown, "unsplit": unsplit}
     )
 
 
-def _upload(row: ModelRow | DatasetRow) -> dict[str, Any]:
+def _upload(row: ModelRow | DatasetRow, kept_days: float) -> dict[str, Any]:
     return {
         "id": row.id,
         "created_at": moment(row.created_at),
+        "expires_at": _expiry(row.created_at, kept_days),
         "filename": row.filename,
         "bytes": row.bytes,
         "sha256": row.sha256,
     }
 
 
-def job_resource(row: JobRow, queue_position: int | None = None) -> JobResource:
+def job_resource(row: JobRow, kept_days: float, queue_position: int | None = None) -> JobResource:
     """A job's row as the API shows it."""
     status = Status(row.state)
     base = f"/v1/jobs/{row.id}"
@@ -176,6 +188,7 @@ def job_resource(row: JobRow, queue_position: int | None = None) -> JobResource:
             "created_at": moment(row.created_at),
             "started_at": moment(row.started_at),
             "finished_at": moment(row.finished_at),
+            "expires_at": _expiry(row.finished_at, kept_days),
             "attempt": row.fence,
             "cancel_requested": row.cancel_requested,
             "queue_position": queue_position,

@@ -62,6 +62,10 @@ class Uploads:
         """The same on another's behalf."""
         return Uploads(self.database, self.store, self.settings, self.readers, caller)
 
+    @property
+    def _kept_days(self) -> float:
+        return self.settings.retention_days_uploads
+
     # --- create ----------------------------------------------------------------------------
     def room(self, needed_bytes: int = 0) -> int:
         """Bytes that the caller may still store, before any of them is taken.
@@ -93,7 +97,7 @@ class Uploads:
             "models",
             key,
             fingerprint("model", writer.sha256),
-            lambda row: model_resource(row).model_dump(mode="json", by_alias=True),
+            lambda row: model_resource(row, self._kept_days).model_dump(mode="json", by_alias=True),
             first,
         )
 
@@ -120,7 +124,9 @@ class Uploads:
             "datasets",
             key,
             fingerprint("dataset", writer.sha256, options.model_dump()),
-            lambda row: dataset_resource(row).model_dump(mode="json", by_alias=True),
+            lambda row: dataset_resource(row, self._kept_days).model_dump(
+                mode="json", by_alias=True
+            ),
             first,
         )
 
@@ -176,22 +182,28 @@ class Uploads:
     def model(self, id_: str) -> ModelResource:
         """One model. Raises `NotFound`."""
         with self.database.read() as session:
-            return model_resource(self._found(session, ModelRow, id_))
+            return model_resource(self._found(session, ModelRow, id_), self._kept_days)
 
     def dataset(self, id_: str) -> DatasetResource:
         """One data set. Raises `NotFound`."""
         with self.database.read() as session:
-            return dataset_resource(self._found(session, DatasetRow, id_))
+            return dataset_resource(self._found(session, DatasetRow, id_), self._kept_days)
 
     def models(self, limit: int, cursor: str | None, **filters: str | None) -> list[ModelResource]:
         """Newest first, from below the cursor."""
-        return [model_resource(row) for row in self._list(ModelRow, limit, cursor, filters)]
+        return [
+            model_resource(row, self._kept_days)
+            for row in self._list(ModelRow, limit, cursor, filters)
+        ]
 
     def datasets(
         self, limit: int, cursor: str | None, **filters: str | None
     ) -> list[DatasetResource]:
         """Newest first, from below the cursor."""
-        return [dataset_resource(row) for row in self._list(DatasetRow, limit, cursor, filters)]
+        return [
+            dataset_resource(row, self._kept_days)
+            for row in self._list(DatasetRow, limit, cursor, filters)
+        ]
 
     def _list(
         self,

@@ -86,7 +86,7 @@ def nothing_stored(api: Api, at: str) -> bool:
 
 def head(api: Api, at: str, headers: dict[str, str]) -> httpx.Response:
     """Past the checks of `Api`: the answer to HEAD has no body, also where it is a problem."""
-    return httpx.head(f"{api.base_url}{at.removeprefix('/')}", headers=headers, trust_env=False)
+    return httpx.head(f"{str(api.base_url).rstrip(chr(47))}{at}", headers=headers, trust_env=False)
 
 
 def stored(api: Api, at: str) -> list[str]:
