@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     """With keys: requests that one owner may send; 0 for any number."""
     quota_stored_bytes: int = Field(default=512 * 1024 * MIB, gt=0)
     """What the uploads and results of one owner may hold."""
+    quota_unfinished_uploads: int = Field(default=1000, ge=1)
+    """Resumable uploads of one owner that may be unfinished at the same time."""
     quota_queued_jobs: int = Field(default=5000, ge=1)
     """Jobs of one owner that may wait at the same time."""
     quota_running_jobs: int = Field(default=64, ge=1)

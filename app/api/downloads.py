@@ -55,7 +55,7 @@ def download(request: Request, store: Store, file: ArtifactFile) -> Response:
     headers["Content-Length"] = str(end - start)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=file.media_type)
-    chunks = _begun(store.read(file.key, start, end))
+    chunks = _begun(store.read(file.key, start, end), file)
     if status == 200:
         chunks = _verified(chunks, file)
     return StreamingResponse(chunks, status, headers, media_type=file.media_type)
@@ -92,9 +92,13 @@ def _bounds(header: str, size: int) -> tuple[int, int] | None:
     return start, end
 
 
-def _begun(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same with its first chunk read: a store that is away is said in an answer's status."""
-    first = next(chunks, b"")
+def _begun(chunks: Iterator[bytes], file: ArtifactFile) -> Iterator[bytes]:
+    """The same with its first chunk read: what is wrong by then is said in the answer's status."""
+    try:
+        first = next(chunks, b"")
+    except InternalError as error:
+        log.error("stored_file_unreadable", key=file.key, reason=error.detail)
+        raise
     return itertools.chain((first,), chunks)
 
 

@@ -272,6 +272,13 @@ class TooManyJobs(Busy):
     title = "Too many jobs wait"
 
 
+class TooManyUploads(Busy):
+    """More uploads are unfinished than one owner may have."""
+
+    slug = "too-many-uploads"
+    title = "Too many uploads are unfinished"
+
+
 class RangeNotSatisfiable(SecateurError):
     """The Range header asks for bytes that are not there."""
 

@@ -11,7 +11,7 @@ from itertools import groupby, islice
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import delete, func, select
+from sqlalchemy import Select, delete, func, select
 
 from app.adapters.database import (
     ArtifactRow,
@@ -137,20 +137,19 @@ class Collector:
 
     def _referred(self, keys: set[str]) -> set[str]:
         """Those that a row refers to."""
-        listed = list(keys)
+        # By what the rows are found by quickly: contents by key, files of jobs by their job.
+        contents = [key for key in keys if key.startswith("blobs/")]
+        jobs = {_owner_of(key) for key in keys if key.startswith("jobs/")}
         with self.database.read() as session:
-            found = {
-                key
-                for column in (ModelRow.key, DatasetRow.key, ArtifactRow.key)
-                for key in session.scalars(select(column).where(column.in_(listed)))
-            }
-            jobs = {_owner_of(key) for key in keys}
-            checkpoints = session.scalars(
+            queries: tuple[Select[str], ...] = (
+                select(ModelRow.key).where(ModelRow.key.in_(contents)),
+                select(DatasetRow.key).where(DatasetRow.key.in_(contents)),
+                select(ArtifactRow.key).where(ArtifactRow.job_id.in_(jobs)),
                 select(JobRow.checkpoint["key"].as_string()).where(
                     JobRow.id.in_(jobs), JobRow.checkpoint.is_not(None)
-                )
+                ),
             )
-            return found | (keys & set(checkpoints))
+            return keys & {key for query in queries for key in session.scalars(query)}
 
     # --- what is old -----------------------------------------------------------------------
     def _expire_uploads(self) -> None:

@@ -25,6 +25,7 @@ from app.services.dispatch import dispatch
 from app.services.errors import from_problem
 from app.services.idempotency import Answer, fingerprint, once
 from app.services.resources import JobResource, job_resource
+from app.services.uploads import forget_files
 from app.settings import Settings
 
 PLAN_POLL_SECONDS = 0.05
@@ -311,7 +312,7 @@ class Jobs:
                 raise WrongState(f"Job {id_} is {row.state}: cancel it first, then delete it.")
             session.delete(row)
             audit.record(session, self.caller, "job.delete", id_)
-        self.store.delete_prefix(f"jobs/{id_}")
+        forget_files(self.store, f"jobs/{id_}")
 
     def _shown(self, row: JobRow, queue_position: int | None = None) -> JobResource:
         return job_resource(row, self.settings.retention_days_jobs, queue_position)

@@ -8,7 +8,7 @@ from sqlalchemy import Select, func, select, text
 from sqlalchemy.orm import Session
 
 from app.adapters.database import ArtifactRow, DatasetRow, JobRow, ModelRow, UploadRow
-from app.domain.errors import StorageFull, TooManyJobs
+from app.domain.errors import StorageFull, TooManyJobs, TooManyUploads
 from app.domain.job import JobKind, Status
 from app.domain.upload import UNFINISHED
 from app.settings import Settings
@@ -57,6 +57,21 @@ def check_room(session: Session, owner: str, settings: Settings, more: int = 0) 
             "(setting SECATEUR_QUOTA_STORED_BYTES)."
         )
     return left
+
+
+def check_uploads(session: Session, owner: str, settings: Settings) -> None:
+    """Room for one more unfinished upload. Raises `TooManyUploads`."""
+    there = session.scalar(
+        select(func.count())
+        .select_from(UploadRow)
+        .where(UploadRow.owner == owner, UploadRow.state.in_(UNFINISHED))
+    )
+    if (there or 0) >= settings.quota_unfinished_uploads:
+        raise TooManyUploads(
+            f"{there} uploads of yours are unfinished, and at most "
+            f"{settings.quota_unfinished_uploads} may be. Finish some, or delete them (setting "
+            "SECATEUR_QUOTA_UNFINISHED_UPLOADS)."
+        )
 
 
 def check_jobs(

@@ -25,7 +25,7 @@ from app.domain.ports import BlobWriter, Store
 from app.domain.upload import UploadKind, UploadState
 from app.services import quotas, segments
 from app.services.resources import UploadResource, upload_resource
-from app.services.uploads import Uploads
+from app.services.uploads import Uploads, forget_files
 from app.settings import Settings
 
 READING_LEASE_SECONDS = 60.0
@@ -59,7 +59,10 @@ class Resumable:
         options: DatasetOptions | None,
         given: str,
     ) -> UploadResource:
-        """A new upload of so many bytes. Raises `InvalidUpload`, `TooLarge`, `StorageFull`."""
+        """A new upload of so many bytes.
+
+        Raises `InvalidUpload`, `TooLarge`, `StorageFull`, `TooManyUploads`.
+        """
         if length == 0:
             raise InvalidUpload("The upload is empty: Upload-Length is 0.", field="Upload-Length")
         if length > self.settings.upload_limit_bytes:
@@ -72,6 +75,7 @@ class Resumable:
         with self.database.write() as session:
             quotas.lock(session, self.caller.owner)
             quotas.check_room(session, self.caller.owner, self.settings, length)
+            quotas.check_uploads(session, self.caller.owner, self.settings)
             now = session.scalar(select(func.clock())) or 0.0
             row = UploadRow(
                 id=new_id("upl"),
@@ -185,7 +189,7 @@ class Resumable:
             row = session.get(UploadRow, id_)
             if row is not None:
                 session.delete(row)
-        self.store.delete_prefix(segments.folder(id_))
+        forget_files(self.store, segments.folder(id_))
 
     # --- read the whole --------------------------------------------------------------------
     def unread(self) -> list[str]:
@@ -230,7 +234,7 @@ class Resumable:
         except Exception:
             log.exception("upload_reading_failed", upload=id_)
             self._refuse(id_, fence, InternalError(f"{row.filename} could not be read."))
-        self.store.delete_prefix(segments.folder(id_))
+        forget_files(self.store, segments.folder(id_))
 
     def _read(self, row: UploadRow, fence: int) -> None:
         uploads = self.uploads.of(Caller(owner=row.owner, key=row.key_id))

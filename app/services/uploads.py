@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.adapters.database import Database, DatasetRow, JobRow, ModelRow
 from app.domain.dataset import DatasetOptions
-from app.domain.errors import InUse, InvalidUpload, NotFound
+from app.domain.errors import InUse, InvalidUpload, NotFound, Unavailable
 from app.domain.ids import new_id
 from app.domain.job import ENDED
 from app.domain.model import ModelInfo
@@ -26,6 +27,8 @@ from app.services.resources import (
     model_resource,
 )
 from app.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 Row = TypeVar("Row", ModelRow, DatasetRow)
 WORDS: dict[type[ModelRow | DatasetRow], str] = {ModelRow: "model", DatasetRow: "data set"}
@@ -258,6 +261,14 @@ class Uploads:
                 "mistyped."
             )
         return row
+
+
+def forget_files(store: Store, folder: str) -> None:
+    """Delete files whose row is gone; while the store is away they are left to the collector."""
+    try:
+        store.delete_prefix(folder)
+    except Unavailable as error:
+        log.warning("files_left", folder=folder, reason=error.detail)
 
 
 def _check_storable(info: dict[str, Any]) -> None:

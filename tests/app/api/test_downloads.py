@@ -218,8 +218,10 @@ def test_a_file_that_is_gone_never_arrives(api: Api, tmp_path: Path) -> None:
     url = damaged(api, tmp_path, CONTENT)
     job = url.split("/")[3]
     (api.context.store.root / f"jobs/{job}/a1/model.keras").unlink()
-    with pytest.raises(httpx.TransportError):
-        api.get(url)
+    with api.expecting(500):
+        answer = api.get(url)
+    assert answer.status_code == 500
+    assert "missing" in check_problem(answer)["detail"]
 
 
 def test_our_client_keeps_no_damaged_file(api: Api, tmp_path: Path) -> None:

@@ -419,10 +419,15 @@ def test_an_upload_expires_a_while_after_its_last_byte(api: Api) -> None:
 
 def test_unfinished_uploads_count_as_stored(broker_url: str, tmp_path: Path) -> None:
     settings = Settings(
-        data_dir=tmp_path, broker_url=broker_url, quota_stored_bytes=len(MODEL) + 50
+        data_dir=tmp_path,
+        broker_url=broker_url,
+        quota_stored_bytes=len(MODEL) + 50,
+        quota_unfinished_uploads=1,
     )
     with serve(settings) as api:
         at = begun(api)
+        many = begin(api, 1)
+        assert (many.status_code, many.headers["retry-after"]) == (429, "30")
         assert begin(api, 51).status_code == 507
         assert send(api, at, 0, MODEL).status_code == 204
         assert ended(api, at)["state"] == "ready"
