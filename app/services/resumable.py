@@ -28,7 +28,7 @@ from app.services.resources import UploadResource, upload_resource
 from app.services.uploads import Uploads, forget_files
 from app.settings import Settings
 
-READING_LEASE_SECONDS = 60.0
+READING_LEASE_SECONDS = 20.0
 READINGS = 3
 """An upload that so many processes did not survive reading is refused."""
 AGAIN_SECONDS = 5.0

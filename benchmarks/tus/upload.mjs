@@ -10,7 +10,7 @@ const upload = new Upload(fs.createReadStream(path), {
   metadata: JSON.parse(metadata),
   uploadSize: fs.statSync(path).size,
   chunkSize: chunk ? Number(chunk) : Infinity,
-  retryDelays: [0, 50, 100, 200, 400, 800, 1600],
+  retryDelays: [0, 50, 100, 200, 400, 800, 1600, 3200, 6400],
   onShouldRetry: () => {
     retries += 1;
     return true;

@@ -1,8 +1,9 @@
 """A job outlives a store that is away, or slow, and keeps its lease meanwhile."""
 
+import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +27,41 @@ class Flaky(FolderStore):
         self.away_until = 0.0
         self.slow_seconds = 0.0
         self.asked = threading.Event()
+        self.lease: Callable[[], float] = lambda: 0.0
+        self.kept: list[bool] = []
+        """Whether the job's lease was renewed while a file was copied in."""
 
     def put_file(self, key: str | None, source: Path, limit_bytes: int | None = None) -> Blob:
         self.asked.set()
-        time.sleep(self.slow_seconds)
+        if self.slow_seconds:
+            before = self.lease()
+            time.sleep(self.slow_seconds)
+            self.kept.append(self.lease() > before)
         if time.monotonic() < self.away_until:
             raise Unavailable("The store does not answer.")
         return super().put_file(key, source, limit_bytes)
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the example model, to be copied: reading a model takes a process."""
+    folder = tmp_path_factory.mktemp("prepared")
+    World(folder).database.close()
+    return folder
+
+
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    made.settings = made.settings.model_copy(update={"lease_seconds": 0.8})
+def world(prepared: Path, tmp_path: Path) -> Iterator[World]:
+    shutil.copytree(prepared, tmp_path / "data")
+    made = World(tmp_path / "data")
     made.store = Flaky(made.settings.store_dir)
     yield made
     made.database.close()
+
+
+def lease(world: World, job: str) -> float:
+    with world.database.read() as session:
+        return session.get_one(JobRow, job).lease_expires_at or 0.0
 
 
 PROGRAM = """
@@ -52,12 +72,15 @@ PROGRAM = """
 
 def test_a_store_that_is_away_or_slow_costs_no_attempt(world: World) -> None:
     attempt = world.claim()
-    world.store.away_until = time.monotonic() + 1.2
-    world.store.slow_seconds = 1.0
+    world.store.away_until = time.monotonic() + 1.0
+    world.store.slow_seconds = 0.4
+    world.store.lease = lambda: lease(world, attempt.job)
     assert world.supervise(attempt, PROGRAM) is Status.SUCCEEDED
     job = world.jobs.get(attempt.job)
     assert (job.status, job.attempt) == ("succeeded", 1)
     assert {file.name for file in world.jobs.artifacts(attempt.job)} == {"model.keras", "log.txt"}
+    assert len(world.store.kept) >= 3
+    assert all(world.store.kept)
 
 
 def test_a_store_that_stays_away_fails_the_job_as_unavailable(world: World) -> None:
