@@ -20,11 +20,13 @@ from workers.patience import Patience
 
 
 class Flaky(FolderStore):
-    """Takes some time to copy a file in, and is away for a while; counts how often it was asked."""
+    """Takes some time to copy a file in, and is away for a while."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.away_until = 0.0
+        self.away_seconds = 0.0
+        """From when it is first asked."""
+        self._back = 0.0
         self.slow_seconds = 0.0
         self.asked = threading.Event()
         self.lease: Callable[[], float] = lambda: 0.0
@@ -32,14 +34,19 @@ class Flaky(FolderStore):
         """Whether the job's lease was renewed while a file was copied in."""
 
     def put_file(self, key: str | None, source: Path, limit_bytes: int | None = None) -> Blob:
+        if not self.asked.is_set():
+            self.come_back_in(self.away_seconds)
         self.asked.set()
         if self.slow_seconds:
             before = self.lease()
             time.sleep(self.slow_seconds)
             self.kept.append(self.lease() > before)
-        if time.monotonic() < self.away_until:
+        if time.monotonic() < self._back:
             raise Unavailable("The store does not answer.")
         return super().put_file(key, source, limit_bytes)
+
+    def come_back_in(self, seconds: float) -> None:
+        self._back = time.monotonic() + seconds
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +79,7 @@ PROGRAM = """
 
 def test_a_store_that_is_away_or_slow_costs_no_attempt(world: World) -> None:
     attempt = world.claim()
-    world.store.away_until = time.monotonic() + 1.0
+    world.store.away_seconds = 1.0
     world.store.slow_seconds = 0.4
     world.store.lease = lambda: lease(world, attempt.job)
     assert world.supervise(attempt, PROGRAM) is Status.SUCCEEDED
@@ -86,7 +93,7 @@ def test_a_store_that_is_away_or_slow_costs_no_attempt(world: World) -> None:
 def test_a_store_that_stays_away_fails_the_job_as_unavailable(world: World) -> None:
     attempt = world.claim()
     world.settings = world.settings.model_copy(update={"store_patience_seconds": 0.5})
-    world.store.away_until = time.monotonic() + 3600
+    world.store.away_seconds = 3600
     assert world.supervise(attempt, PROGRAM) is Status.FAILED
     error = world.jobs.get(attempt.job).error
     assert error is not None
@@ -98,7 +105,7 @@ def test_a_store_that_stays_away_fails_the_job_as_unavailable(world: World) -> N
 @pytest.mark.parametrize("wish", ["cancel", "drain"])
 def test_who_waits_for_the_store_still_listens(world: World, wish: str) -> None:
     attempt = world.claim()
-    world.store.away_until = time.monotonic() + 3600
+    world.store.away_seconds = 3600
 
     def ask() -> None:
         world.store.asked.wait(10)
@@ -106,7 +113,7 @@ def test_who_waits_for_the_store_still_listens(world: World, wish: str) -> None:
             world.draining = True
         else:
             world.jobs.cancel(attempt.job)
-            world.store.away_until = time.monotonic() + 0.5  # Its log is published still.
+            world.store.come_back_in(0.2)  # Its log is published still.
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -118,7 +125,7 @@ def test_who_waits_for_the_store_still_listens(world: World, wish: str) -> None:
 
 def test_a_checkpoint_is_left_out_while_the_store_is_away(world: World) -> None:
     attempt = world.claim()
-    world.store.away_until = time.monotonic() + 0.5
+    world.store.away_seconds = 0.5
     ended = world.supervise(
         attempt,
         """
@@ -138,7 +145,7 @@ def test_a_checkpoint_is_left_out_while_the_store_is_away(world: World) -> None:
 
 def test_a_lost_lease_ends_the_wait(world: World) -> None:
     attempt = world.claim()
-    world.store.away_until = time.monotonic() + 3600
+    world.store.away_seconds = 3600
     with world.database.write() as session:
         session.execute(update(JobRow).values(fence=JobRow.fence + 1))
     assert world.supervise(attempt, PROGRAM) is None
