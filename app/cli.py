@@ -302,14 +302,13 @@ def _require_broker(settings: Settings) -> None:
 
 def _reaper(settings: Settings) -> Any:
     from app.adapters.database import Database
-    from app.adapters.measured import measured
     from app.adapters.queue import CeleryQueue
-    from app.adapters.store import FolderStore
+    from app.adapters.stores import open_store
     from app.services.dispatch import Reaper
 
     return Reaper(
         Database(settings.effective_database_url),
-        measured(FolderStore(settings.store_dir)),
+        open_store(settings),
         CeleryQueue(settings.broker_url),
         settings,
     )

@@ -23,6 +23,7 @@ from app.api import (
     problems,
     schemas,
     sweeps,
+    uploads,
 )
 from app.api.access import Access
 from app.api.context import Context
@@ -53,6 +54,11 @@ fault, whose fault it is, and whether a retry can help.
 TAGS = [
     {"name": "models", "description": "Trained Keras models."},
     {"name": "datasets", "description": "Samples to fine-tune with and to measure on."},
+    {
+        "name": "uploads",
+        "description": "Large files, piece by piece: the tus 1.0 protocol, which goes on where a "
+        "connection broke off.",
+    },
     {"name": "jobs", "description": "Pruning jobs, their progress and their files."},
     {"name": "sweeps", "description": "Many jobs at once, compared side by side."},
     {"name": "service", "description": "What the service can do, and how it is."},
@@ -71,6 +77,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         traces.begin("api")
         migrate(settings.effective_database_url)
         app.state.context = Context.build(settings)
+        app.state.context.reading.start()
         try:
             yield
         finally:
@@ -90,6 +97,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for module in (
         models,
         datasets,
+        uploads,
         jobs,
         sweeps,
         events,
@@ -118,9 +126,15 @@ def _wrap(app: FastAPI, settings: Settings) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.allowed_origins,
-            allow_methods=["GET", "HEAD", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
-            expose_headers=EXPOSED,
+            allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+                "Last-Event-ID",
+                *uploads.REQUEST_HEADERS,
+            ],
+            expose_headers=[*EXPOSED, *uploads.ANSWER_HEADERS],
         )
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Telemetry)

@@ -24,8 +24,20 @@ class Settings(BaseSettings):
     """SQLAlchemy URL (postgresql+psycopg://…). Empty: SQLite in the data folder."""
     broker_url: str = ""
     """Redis URL (redis://, rediss://, redis+socket://). Empty: `secateur serve` brings Valkey."""
+    store_url: str = Field(default="", pattern=r"^(s3://[A-Za-z0-9._-]+(/[A-Za-z0-9._/-]*)?)?$")
+    """Bucket for uploads and results: s3://bucket/prefix. Empty: a folder in the data folder."""
+    store_endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    """Address of an S3-compatible service; empty for Amazon's."""
+    store_region: str = ""
+    """Region of the bucket; empty: AWS_REGION."""
+    store_answer_seconds: float = Field(default=20.0, gt=0)
+    """How long the bucket's service may be silent within a request, or fail, before it is away."""
+    store_patience_seconds: float = Field(default=900.0, ge=0)
+    """How long a worker tries again when the store is away, before its job fails."""
     upload_limit_bytes: int = Field(default=2048 * MIB, gt=0)
     """Largest model or data set that is accepted."""
+    upload_expiry_hours: float = Field(default=24.0, gt=0)
+    """A resumable upload that nothing was sent to for this long is given up."""
     body_limit_bytes: int = Field(default=MIB, gt=0)
     """Largest JSON request body."""
     require_keys: str = Field(default="auto", pattern="^(auto|always|never)$")
@@ -36,6 +48,8 @@ class Settings(BaseSettings):
     """With keys: requests that one owner may send; 0 for any number."""
     quota_stored_bytes: int = Field(default=512 * 1024 * MIB, gt=0)
     """What the uploads and results of one owner may hold."""
+    quota_unfinished_uploads: int = Field(default=1000, ge=1)
+    """Resumable uploads of one owner that may be unfinished at the same time."""
     quota_queued_jobs: int = Field(default=5000, ge=1)
     """Jobs of one owner that may wait at the same time."""
     quota_running_jobs: int = Field(default=64, ge=1)
@@ -85,7 +99,11 @@ class Settings(BaseSettings):
     idempotency_hours: float = Field(default=24.0, gt=0)
     """How long an Idempotency-Key is remembered."""
     blob_grace_seconds: float = Field(default=3600.0, ge=0)
-    """Uploads that no row refers to are deleted after this long."""
+    """Files that no row refers to are deleted after this long."""
+    retention_days_uploads: float = Field(default=0.0, ge=0)
+    """Models and data sets that no job needs are deleted after this long; 0 keeps them."""
+    retention_days_jobs: float = Field(default=0.0, ge=0)
+    """Jobs and their files are deleted so long after their end; 0 keeps them."""
     log_format: str = Field(default="json", pattern="^(json|console)$")
     """json for machines, console for people."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")

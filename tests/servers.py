@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,6 +138,34 @@ def postgres() -> Iterator[str]:
 
         with _running("PostgreSQL", start, answers, (psycopg.OperationalError,)) as port:
             yield f"postgresql+psycopg://postgres:{password}@{HOST}:{port}/{DATABASE}"
+
+
+@contextmanager
+def s3() -> Iterator[str]:
+    """A server that speaks S3's protocol, with an empty bucket `secateur`: its address.
+
+    Credentials are any; it keeps everything in memory.
+    """
+    with _folder("s3") as folder:
+
+        def start(port: int) -> Process:
+            command = [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(port)]
+            return Process(command, folder / "log")
+
+        def answers(port: int) -> None:
+            make_bucket(f"http://{HOST}:{port}")
+
+        with _running("The S3 server", start, answers, (OSError,)) as port:
+            yield f"http://{HOST}:{port}"
+
+
+def make_bucket(endpoint: str, name: str = "secateur") -> None:
+    """Raises `OSError` while the server does not answer."""
+    signed = {
+        "Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request"
+    }
+    request = urllib.request.Request(f"{endpoint}/{name}", method="PUT", headers=signed)
+    urllib.request.urlopen(request, timeout=5).close()
 
 
 # --- PostgreSQL's peculiarities ----------------------------------------------------------------

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import structlog
 
 from app.adapters.database import Database
-from app.adapters.store import FolderStore
 from app.domain.analysis import ModelAnalysis
 from app.domain.base import Record
 from app.domain.confinement import TITLES, Confinement
@@ -33,7 +32,7 @@ from app.domain.job import (
     Status,
 )
 from app.domain.metrics import Metrics, Plan
-from app.domain.ports import Blob
+from app.domain.ports import Blob, Store
 from app.observe import traces
 from app.services import lifecycle
 from app.services.lifecycle import LeaseLost
@@ -67,9 +66,12 @@ RESULTS: dict[JobKind, type[Record]] = {
 LOG_TAIL_BYTES = 4000
 ENDING_SECONDS = 3600.0
 """The longest that fetching inputs and storing results may take beside the job's own time."""
-PATIENCE_SECONDS = 60.0
-"""How long a store or a database that is away is waited for, each time it is needed."""
-PAUSE_SECONDS = 0.3
+DATABASE_SECONDS = 60.0
+"""How long a database that is away is waited for, each time it is needed."""
+LOG_SECONDS = 10.0
+"""How long a store that is away is waited for where only the log is left to be stored."""
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -85,7 +87,7 @@ class Supervisor:
     def __init__(
         self,
         database: Database,
-        store: FolderStore,
+        store: Store,
         settings: Settings,
         attempt: Attempt,
         child: Child,
@@ -103,6 +105,7 @@ class Supervisor:
         self._checkpoint: Checkpoint | None = attempt.checkpoint
         self._confinement: Confinement | None = None
         self._phases = Phases()
+        self._over = False
         self._heard_bytes = 0
         self._told = self._measured = time.monotonic()
         self._stored: set[str] = set()
@@ -139,9 +142,13 @@ class Supervisor:
         with self._heart:
             try:
                 return self._attempted()
+            except Draining:
+                self.child.kill()
+                reason = "The worker shut down."
+                self._persist(lambda: lifecycle.hand_back(self.database, self.attempt, reason))
             except LeaseLost:
                 self.child.kill()
-                self._forget()
+                self._forget_files()
                 log.warning("lease_lost")
             except Unavailable as error:
                 # Nothing is wrong with the job: another attempt may find what was away.
@@ -151,34 +158,34 @@ class Supervisor:
         return None
 
     def _attempted(self) -> Status | None:
+        status, error = Status.FAILED, None
         try:
-            done = self._carry_out()
+            return self._end(Status.SUCCEEDED, done=self._carry_out())
         except Cancelled:
-            return self._end(Status.CANCELLED)
-        except Draining:
-            self.child.kill()
-            reason = "The worker shut down."
-            self._persist(lambda: lifecycle.hand_back(self.database, self.attempt, reason))
-            return None
+            status = Status.CANCELLED
         except _Refusal as refusal:
-            return self._end(Status.FAILED, error=refusal.problem)
+            error = refusal.problem
+        except _Untrusted as untrusted:
+            error = InternalError(str(untrusted)).as_problem()
         except Unavailable:
             raise
-        except SecateurError as error:
-            return self._end(Status.FAILED, error=error.as_problem())
-        try:
-            return self._end(Status.SUCCEEDED, done=done)
-        except _Untrusted as untrusted:
-            return self._end(Status.FAILED, error=InternalError(str(untrusted)).as_problem())
-        except InternalError as error:
-            return self._end(Status.FAILED, error=error.as_problem())
+        except SecateurError as failure:
+            error = failure.as_problem()
+        self._over = True
+        return self._end(status, error=error)
+
+    def _listen(self) -> None:
+        """What may end the attempt from outside. Raises `Draining`, `Cancelled`, `LeaseLost`."""
+        if self.draining():
+            raise Draining
+        if self._over:
+            self._heart.check_lease()
+        else:
+            self._heart.check()
 
     def _persist(self, write: Callable[[], T]) -> T:
-        """Repeat what a store or a database that is away prevents, while the lease is ours.
-
-        Raises `LeaseLost`, and `Unavailable` when patience ends.
-        """
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        """Repeat a step in the database while that is away. Raises `LeaseLost`, `Unavailable`."""
+        deadline = time.monotonic() + DATABASE_SECONDS
         while True:
             try:
                 return write()
@@ -186,9 +193,30 @@ class Supervisor:
                 self._heart.check_lease()
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(PAUSE_SECONDS)
+            # Without a look at the lease: a commit whose answer was lost has ended it too.
+            time.sleep(FIRST_PAUSE_SECONDS)
 
-    def _forget(self) -> None:
+    def _stored_by(self, ask: Callable[[], T]) -> T:
+        """Repeat what a store that is away prevents; who waits for it still listens.
+
+        A log that cannot be stored is not waited for: how the job ended is worth more.
+        """
+        seconds = LOG_SECONDS if self._over else self.settings.store_patience_seconds
+        deadline, pause = time.monotonic() + seconds, FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return ask()
+            except Unavailable as error:
+                if time.monotonic() + pause > deadline:
+                    raise
+                log.warning("store_away", reason=error.detail)
+            until = time.monotonic() + pause
+            while time.monotonic() < until:
+                self._listen()
+                time.sleep(min(FIRST_PAUSE_SECONDS, self.settings.heartbeat_seconds))
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def _forget_files(self) -> None:
         """Delete what this attempt stored and no row refers to.
 
         The last checkpoint stays, with which the next attempt goes on; and everything stays when a
@@ -199,7 +227,14 @@ class Supervisor:
         except Unavailable:
             return
         for key in self._stored - kept:
+            self._forget(key)
+
+    def _forget(self, key: str) -> None:
+        """Delete what no row refers to any more; what stays now is collected later."""
+        try:
             self.store.delete(key)
+        except Unavailable as error:
+            log.warning("file_left", key=key, reason=error.detail)
 
     # --- carrying out ----------------------------------------------------------------------
     def _carry_out(self) -> Done:
@@ -271,12 +306,9 @@ class Supervisor:
     def _hand_over(self, key: str, sha256: str, path: Path) -> None:
         def fetch() -> None:
             path.unlink(missing_ok=True)
-            try:
-                self.store.fetch(key, sha256, path)
-            except OSError as error:
-                raise _store_away(error) from error
+            self.store.fetch(key, sha256, path)
 
-        self._persist(fetch)
+        self._stored_by(fetch)
         self.child.receive(path)
 
     def _hear(self, line: bytes) -> Done | None:
@@ -316,11 +348,18 @@ class Supervisor:
         return done.model_copy(update={"result": found.model_dump(mode="json", by_alias=True)})
 
     def _keep(self, saved: Saved) -> None:
-        """Store a checkpoint, then make it the one to resume from, then forget the last."""
+        """Store a checkpoint, then make it the one to resume from, then forget the last.
+
+        While the store is away the job goes on without: the next epoch brings another.
+        """
         source = self.child.scratch / saved.file
         key = f"{self._prefix}/checkpoint-{saved.epoch}.zip"
         try:
             blob = self._put(key, source)
+        except Unavailable as error:
+            log.warning("checkpoint_skipped", reason=error.detail)
+            source.unlink(missing_ok=True)
+            return
         except OSError as error:
             raise InternalError(
                 f"The job's checkpoint {saved.file} cannot be read: {error.strerror}"
@@ -330,15 +369,14 @@ class Supervisor:
         )
         self._persist(lambda: lifecycle.keep_checkpoint(self.database, self.attempt, checkpoint))
         if self._checkpoint is not None and self._checkpoint.key != blob.key:
-            self.store.delete(self._checkpoint.key)
+            self._forget(self._checkpoint.key)
         self._checkpoint = checkpoint
         source.unlink(missing_ok=True)
 
     # --- keeping ---------------------------------------------------------------------------
     def _tick(self) -> None:
         now = time.monotonic()
-        if self.draining():
-            raise Draining
+        self._listen()
         if now > self._deadline:
             raise TimeLimitReached(
                 f"The job ran longer than its limit of {self.attempt.time_limit_seconds:g} s. "
@@ -349,7 +387,6 @@ class Supervisor:
         if now - self._measured >= DISK_SECONDS:
             disk.check(self.child.folder, self.settings.job_disk_bytes)
             self._measured = time.monotonic()
-        self._heart.check()
         self._tell()
 
     def _tell(self, force: bool = False) -> None:
@@ -386,15 +423,15 @@ class Supervisor:
         self.child.end()
         self._phases.cut_off()
         with self._phases.own("publishing"):
-            files = self._publish(done)
+            files = self._published(done)
             if done is not None and self.attempt.kind == "prune":
                 self._read_back(files, done)
         result = done.result if done else None
         ended = self._persist(lambda: self._finish(status, result, error, files))
         if ended is not Status.SUCCEEDED:
-            self._forget()
+            self._forget_files()
         if ended is Status.SUCCEEDED and self._checkpoint is not None:
-            self.store.delete(self._checkpoint.key)
+            self._forget(self._checkpoint.key)
         return ended
 
     def _finish(
@@ -421,34 +458,25 @@ class Supervisor:
     def _read_back(self, files: list[ArtifactFile], done: Done) -> None:
         told = Metrics.model_validate(done.result)
         memory = self.settings.intake_memory_bytes
-        self._persist(lambda: read_back(self.store, files, told, self.attempt.model, memory))
+        self._stored_by(lambda: read_back(self.store, files, told, self.attempt.model, memory))
 
-    def _publish(self, done: Done | None) -> list[ArtifactFile]:
+    def _published(self, done: Done | None) -> list[ArtifactFile]:
         """Store the artifacts; the row that makes them visible is written after them."""
         files = []
         if self.attempt.kind == "prune":
             try:
                 files.append(self._artifact("log.txt", self.child.log))
-            except _Untrusted:
+            except (_Untrusted, Unavailable):
                 if done is not None:
-                    raise  # And the job has failed; then its other end must go without a log.
+                    raise  # Then the other end of the job must go without a log.
         for name in done.files if done else ():
             files.append(self._artifact(name, self.child.out / name))
         return files
 
     def _put(self, key: str, source: Path) -> Blob:
         """Copy a file of the child's into the store. Raises `OSError` where it cannot be read."""
-
-        def put() -> Blob:
-            try:
-                return self.store.put_file(key, source, self.settings.job_file_bytes)
-            except OSError as error:
-                # One call reads the one and writes the other: what can be read is not to blame.
-                os.close(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK))
-                raise _store_away(error) from error
-
         self._stored.add(key)
-        return self._persist(put)
+        return self.store.put_file(key, source, self.settings.job_file_bytes)
 
     def _artifact(self, name: str, source: Any) -> ArtifactFile:
         if name not in MEDIA_TYPES:
@@ -458,7 +486,7 @@ class Supervisor:
             found = os.lstat(source)
             if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
                 raise _Untrusted(f"the job's file {name} is no plain file of at most {limit} bytes")
-            blob = self._put(f"{self._prefix}/{name}", source)
+            blob = self._stored_by(lambda: self._put(f"{self._prefix}/{name}", source))
         except OSError as error:
             raise _Untrusted(f"the job's file {name} cannot be read: {error.strerror}") from error
         return ArtifactFile(
@@ -468,13 +496,6 @@ class Supervisor:
             sha256=blob.sha256,
             media_type=MEDIA_TYPES[name],
         )
-
-
-def _store_away(error: OSError) -> Unavailable:
-    return Unavailable(
-        f"The store does not take or give files ({error.strerror}). See that it is there and has "
-        "room; the job is tried again."
-    )
 
 
 class _Untrusted(Exception):

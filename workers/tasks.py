@@ -7,7 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from app.adapters.database import Database
-from app.adapters.store import FolderStore
+from app.adapters.stores import open_store
 from app.domain.confinement import Confinement
 from app.domain.errors import SecateurError
 from app.observe import traces
@@ -29,7 +29,7 @@ class Doorway:
         self.settings = settings
         self.draining = draining
         self.database = Database(settings.effective_database_url)
-        self.store = FolderStore(settings.store_dir)
+        self.store = open_store(settings)
         self.nursery = Nursery(Limits.of(settings), Users.of(settings))
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._presence = Presence(self.database, self.name)

@@ -12,9 +12,66 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app.domain.errors import InternalError, Unavailable
-from app.domain.ports import Blob
+from app.domain.ports import Blob, Stored
 
 CHUNK = 1024 * 1024
+
+
+def pieces(source: Path, limit_bytes: int | None = None) -> Iterator[bytes]:
+    """Content of a file that a confined process wrote.
+
+    Raises `InternalError` where it is no regular file or larger than the limit, and `OSError`.
+    """
+    # Never follow a link out of its folder, and never wait for a pipe that nobody writes to.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    with os.fdopen(os.open(source, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise InternalError(f"{source.name} is no regular file.")
+        read = 0
+        while data := file.read(CHUNK):
+            read += len(data)
+            if limit_bytes is not None and read > limit_bytes:
+                raise InternalError(
+                    f"{source.name} is larger than the {limit_bytes} bytes it may have."
+                )
+            yield data
+
+
+def check_key(key: str) -> None:
+    """Raises `InternalError` for a key that could lead out of the store."""
+    parts = key.split("/")
+    if not key or key.startswith("/") or any(part in ("", ".", "..") for part in parts):
+        raise InternalError(f"Store key {key!r} leaves the store; this is a defect.")
+
+
+def damaged(key: str, expected: str, found: str) -> InternalError:
+    """What is said of a file whose content has changed."""
+    return InternalError(
+        f"The stored file {key} does not have the content that was uploaded: expected SHA-256 "
+        f"{expected}, found {found}."
+    )
+
+
+def missing(key: str) -> InternalError:
+    """What is said of a file that is not there."""
+    return InternalError(f"The stored file {key} is missing from the store.")
+
+
+def content_key(sha256: str) -> str:
+    """The address of a content."""
+    return f"blobs/{sha256[:2]}/{sha256}"
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """A full disk, or a file system that is away, is the store's trouble and passes."""
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(
+            f"The store cannot be written: {error.strerror or error}. Try again when its disk has "
+            "room and answers."
+        ) from error
 
 
 class FolderWriter:
@@ -23,7 +80,8 @@ class FolderWriter:
     def __init__(self, root: Path, suffix: str) -> None:
         self._root = root
         self._path = root / "tmp" / f"{uuid.uuid4().hex}{suffix}"
-        self._file = self._path.open("xb", buffering=0)
+        with writing():
+            self._file = self._path.open("xb", buffering=0)
         self._hash = hashlib.sha256()
         self.bytes_written = 0
 
@@ -40,25 +98,39 @@ class FolderWriter:
     def write(self, data: bytes) -> None:
         """Append; hashes on the way."""
         view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
+        with writing():
+            while view:
+                view = view[self._file.write(view) :]
         self._hash.update(data)
         self.bytes_written += len(data)
 
     def commit(self, key: str | None = None) -> Blob:
         """Publish under `key`, by default `blobs/<2 hex>/<sha256>`."""
-        os.fsync(self._file.fileno())
-        self._file.close()
         digest = self.sha256
-        key = key or f"blobs/{digest[:2]}/{digest}"
+        key = key or content_key(digest)
         target = self._root / key
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Replacing an equal file is harmless and makes it young again, so that a sweep of
-        # unreferenced files does not take it before its row is written.
-        self._path.replace(target)
-        os.utime(target)
-        _sync_folder(target.parent)
+        with writing():
+            os.fsync(self._file.fileno())
+            self._file.close()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Replacing an equal file is harmless and makes it young again, so that a sweep of
+            # unreferenced files does not take it before its row is written.
+            self._path.replace(target)
+            os.utime(target)
+            _sync_folder(target.parent)
         return Blob(key=key, bytes=self.bytes_written, sha256=digest)
+
+    def publish_new(self, target: Path) -> bool:
+        """Publish under a path that is free; False where it is taken."""
+        with writing():
+            os.fsync(self._file.fileno())
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(self._path, target)  # Unlike a rename, it replaces nothing.
+            except FileExistsError:
+                return False
+            _sync_folder(target.parent)
+            return True
 
     def abort(self) -> None:
         """Forget everything; harmless after a commit."""
@@ -74,10 +146,12 @@ class FolderStore:
         (self.root / "tmp").mkdir(parents=True, exist_ok=True)
 
     def _path(self, key: str) -> Path:
-        path = self.root / key
-        if not path.is_relative_to(self.root) or ".." in path.parts or path == self.root:
-            raise InternalError(f"Store key {key!r} leaves the store; this is a defect.")
-        return path
+        check_key(key)
+        return self.root / key
+
+    def ping(self) -> None:
+        """Whether something can be written."""
+        self.writer().abort()
 
     def writer(self, suffix: str = "") -> FolderWriter:
         """Begin a content-addressed write."""
@@ -97,21 +171,21 @@ class FolderStore:
         """
         writer = self.writer()
         try:
-            # A confined process wrote this file: never follow a link out of its folder, and never
-            # wait for a pipe that nobody writes to.
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-            with os.fdopen(os.open(source, flags), "rb") as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise InternalError(f"{source.name} is no regular file.")
-                while data := file.read(CHUNK):
-                    writer.write(data)
-                    if limit_bytes is not None and writer.bytes_written > limit_bytes:
-                        raise InternalError(
-                            f"{source.name} is larger than the {limit_bytes} bytes it may have."
-                        )
+            for data in pieces(source, limit_bytes):
+                writer.write(data)
             if key is not None:
                 self._path(key)
             return writer.commit(key)
+        finally:
+            writer.abort()
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        """Write a small file under a key that nobody has taken yet."""
+        target = self._path(key)
+        writer = self.writer()
+        try:
+            writer.write(data)
+            return writer.publish_new(target)
         finally:
             writer.abort()
 
@@ -126,16 +200,24 @@ class FolderStore:
         except FileNotFoundError as error:
             if not self.root.is_dir():
                 raise Unavailable(f"The store's folder {self.root} is not there.") from error
-            raise InternalError(f"The stored file {key} is missing from the store.") from error
+            raise missing(key) from error
+        except FileExistsError:
+            raise
+        except OSError as error:
+            destination.unlink(missing_ok=True)  # So that another try can begin anew.
+            raise Unavailable(
+                f"The stored file {key} could not be copied: {error.strerror or error}."
+            ) from error
         if digest.hexdigest() != sha256:
-            raise InternalError(
-                f"The stored file {key} does not have the content that was uploaded: "
-                f"expected SHA-256 {sha256}, found {digest.hexdigest()}."
-            )
+            raise damaged(key, sha256, digest.hexdigest())
 
     def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
         """Bytes [start, end) in chunks."""
-        with self._path(key).open("rb") as file:
+        try:
+            file = self._path(key).open("rb")
+        except FileNotFoundError as error:
+            raise missing(key) from error
+        with file:
             file.seek(start)
             left = end - start
             while left > 0 and (data := file.read(min(CHUNK, left))):
@@ -150,17 +232,22 @@ class FolderStore:
         """Forget all keys under a folder."""
         shutil.rmtree(self._path(prefix), ignore_errors=True)
 
+    def listed(self, folder: str, after: str = "") -> Iterator[Stored]:
+        """Every file below a folder."""
+        for path, folders, names in os.walk(self._path(folder)):
+            folders.sort()
+            for name in sorted(names):
+                file = Path(path, name)
+                key = str(file.relative_to(self.root))
+                if key > after and (found := _stat(file)) is not None:
+                    age = time.time() - found.st_mtime
+                    yield Stored(key=key, bytes=found.st_size, age_seconds=age)
+
     def content_keys(self, older_than_seconds: float) -> Iterator[str]:
         """Keys of content-addressed files last written before then."""
-        for path in (self.root / "blobs").glob("*/*"):
-            if _older(path, older_than_seconds):
-                yield str(path.relative_to(self.root))
-
-    def job_keys(self, older_than_seconds: float) -> Iterator[str]:
-        """Keys of jobs' files last written before then."""
-        for path in (self.root / "jobs").glob("*/*/*"):
-            if _older(path, older_than_seconds):
-                yield str(path.relative_to(self.root))
+        for stored in self.listed("blobs"):
+            if stored.age_seconds > older_than_seconds:
+                yield stored.key
 
     def delete_old(self, key: str, older_than_seconds: float) -> bool:
         """Forget a key, unless it has been written again since it was listed."""
@@ -176,6 +263,16 @@ class FolderStore:
         aside.unlink()
         return True
 
+    def swept(self) -> Iterator[Stored]:
+        """Nothing: a rename takes a file out of the way of writers, so none is lost."""
+        return iter(())
+
+    def restore(self, key: str) -> None:
+        """There is nothing to bring back."""
+
+    def purge(self, key: str) -> None:
+        """There is nothing to forget."""
+
     def sweep_temporary(self, older_than_seconds: float) -> None:
         """Delete what interrupted writes left behind."""
         for path in (self.root / "tmp").iterdir():
@@ -188,10 +285,15 @@ class FolderStore:
 
 
 def _older(path: Path, seconds: float) -> bool:
+    found = _stat(path)
+    return found is not None and found.st_mtime < time.time() - seconds
+
+
+def _stat(path: Path) -> os.stat_result | None:
     try:
-        return path.stat().st_mtime < time.time() - seconds
+        return path.stat()
     except FileNotFoundError:
-        return False  # Another reaper was faster, or the write was committed.
+        return None  # Another reaper was faster, or the write was committed.
 
 
 def _sync_folder(folder: Path) -> None:

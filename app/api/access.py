@@ -233,7 +233,7 @@ def describe(document: dict[str, Any], settings: Settings) -> None:
             continue
         for method, operation in operations.items():
             operation["security"] = [key] if settings.require_keys == "always" else [key, {}]
-            said = (401, 403, 429, *((408,) if method == "post" else ()))
+            said = (401, 403, 429, *((408,) if method in ("post", "patch") else ()))
             for status, response in responses(*said).items():
                 operation["responses"].setdefault(
                     str(status),

@@ -1,5 +1,6 @@
 """/v1/jobs/{id}/artifacts"""
 
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -21,6 +22,8 @@ class ArtifactResource(Record):
     bytes: int
     sha256: str
     media_type: str
+    expires_at: datetime | None = None
+    """It is deleted then, with its job; null where it is kept."""
     url: str
 
 
@@ -28,8 +31,10 @@ class ArtifactResource(Record):
 def list_artifacts(ctx: Ctx, job_id: JobId) -> list[ArtifactResource]:
     """Empty until the job has ended; a failed job has its log."""
     job_id = ctx.examples.ensure(job_id)
+    expires_at = ctx.jobs.get(job_id).expires_at
     return [
         ArtifactResource(
+            expires_at=expires_at,
             name=file.name,
             bytes=file.bytes,
             sha256=file.sha256,

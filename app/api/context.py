@@ -7,16 +7,18 @@ from fastapi import Depends, Header, Query, Request
 
 from app.adapters.database import Database
 from app.adapters.limiter import Limiter
-from app.adapters.measured import measured
 from app.adapters.queue import CeleryQueue
-from app.adapters.store import FolderStore
+from app.adapters.stores import open_store
 from app.domain.base import Text
 from app.domain.people import Caller
+from app.domain.ports import Store
 from app.intake.process import Readers
 from app.services.analyses import Analyses
 from app.services.examples import Examples
 from app.services.jobs import Jobs
 from app.services.keys import Keys
+from app.services.reading import Reading
+from app.services.resumable import Resumable
 from app.services.sweeps import Sweeps
 from app.services.uploads import Uploads
 from app.settings import Settings
@@ -28,11 +30,13 @@ class Context:
 
     settings: Settings
     database: Database
-    store: FolderStore
+    store: Store
     queue: CeleryQueue
     limiter: Limiter
     keys: Keys
     uploads: Uploads
+    resumable: Resumable
+    reading: Reading
     jobs: Jobs
     analyses: Analyses
     sweeps: Sweeps
@@ -42,10 +46,11 @@ class Context:
     def build(cls, settings: Settings) -> "Context":
         """Wire adapters and services."""
         database = Database(settings.effective_database_url)
-        store = measured(FolderStore(settings.store_dir))
+        store = open_store(settings)
         queue = CeleryQueue(settings.broker_url)
         readers = Readers(settings.intake_processes, settings.intake_memory_bytes)
         uploads = Uploads(database, store, settings, readers)
+        resumable = Resumable(uploads)
         jobs = Jobs(database, store, queue, settings)
         return cls(
             settings,
@@ -55,6 +60,8 @@ class Context:
             Limiter(settings.broker_url),
             Keys(database),
             uploads,
+            resumable,
+            Reading(resumable, settings.intake_processes),
             jobs,
             Analyses(jobs),
             Sweeps(jobs),
@@ -67,6 +74,7 @@ class Context:
         return replace(
             self,
             uploads=uploads,
+            resumable=Resumable(uploads),
             jobs=jobs,
             analyses=Analyses(jobs),
             sweeps=Sweeps(jobs),
@@ -74,7 +82,8 @@ class Context:
         )
 
     def close(self) -> None:
-        """Give connections back."""
+        """Finish what is being read, give connections back."""
+        self.reading.close()
         self.queue.close()
         self.limiter.close()
         self.database.close()

@@ -46,7 +46,7 @@ async def upload_dataset(request: Request, ctx: Ctx, key: IdempotencyKey = None)
     writer = ctx.store.writer()
     try:
         upload = await take(request, ctx, writer, frozenset({"options"}))
-        options = _options(upload.fields.get("options", ""))
+        options = read_options(upload.fields.get("options", ""))
         return created(
             await to_thread.run_sync(ctx.uploads.add_dataset, writer, upload.filename, options, key)
         )
@@ -54,7 +54,8 @@ async def upload_dataset(request: Request, ctx: Ctx, key: IdempotencyKey = None)
         writer.abort()
 
 
-def _options(text: str) -> DatasetOptions:
+def read_options(text: str) -> DatasetOptions:
+    """How a data set is to be read, from JSON. Raises `InvalidDataset`."""
     try:
         return DatasetOptions.model_validate(json.loads(text or "{}"))
     except ValidationError as error:

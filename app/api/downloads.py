@@ -2,9 +2,11 @@
 
 import base64
 import hashlib
+import itertools
 import re
 from collections.abc import Iterator
 
+import structlog
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
@@ -15,6 +17,8 @@ from app.domain.ports import Store
 
 CACHE = "private, max-age=0, must-revalidate"
 RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+
+log = structlog.get_logger(__name__)
 
 
 def download(request: Request, store: Store, file: ArtifactFile) -> Response:
@@ -51,7 +55,7 @@ def download(request: Request, store: Store, file: ArtifactFile) -> Response:
     headers["Content-Length"] = str(end - start)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=file.media_type)
-    chunks = store.read(file.key, start, end)
+    chunks = _begun(store.read(file.key, start, end), file)
     if status == 200:
         chunks = _verified(chunks, file)
     return StreamingResponse(chunks, status, headers, media_type=file.media_type)
@@ -88,6 +92,16 @@ def _bounds(header: str, size: int) -> tuple[int, int] | None:
     return start, end
 
 
+def _begun(chunks: Iterator[bytes], file: ArtifactFile) -> Iterator[bytes]:
+    """The same with its first chunk read: what is wrong by then is said in the answer's status."""
+    try:
+        first = next(chunks, b"")
+    except InternalError as error:
+        log.error("stored_file_unreadable", key=file.key, reason=error.detail)
+        raise
+    return itertools.chain((first,), chunks)
+
+
 def _verified(chunks: Iterator[bytes], file: ArtifactFile) -> Iterator[bytes]:
     """Holds the last chunk back until the hash is known to be right.
 
@@ -101,5 +115,11 @@ def _verified(chunks: Iterator[bytes], file: ArtifactFile) -> Iterator[bytes]:
             yield held
         held = chunk
     if digest.hexdigest() != file.sha256:
+        log.error(
+            "stored_file_damaged",
+            key=file.key,
+            expected_sha256=file.sha256,
+            found_sha256=digest.hexdigest(),
+        )
         raise InternalError(f"The stored file {file.key} is damaged.")
     yield held

@@ -52,6 +52,7 @@ Filename = Annotated[Text | None, Query(max_length=255, description="Only upload
 Sha256 = Annotated[str | None, Query(pattern="^[0-9a-f]{64}$", description="Only this content.")]
 ModelId = Annotated[Text, _named("mdl_example")]
 DatasetId = Annotated[Text, _named("dts_example")]
+UploadId = Annotated[Text, Path(max_length=64)]
 SweepId = Annotated[Text, _named("swp_example")]
 PlotKind = Annotated[Format, _named("svg")]
 JobId = Annotated[Text, _named("job_example")]

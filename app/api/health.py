@@ -27,6 +27,7 @@ class Readiness(Record):
     ready: bool
     database: str
     broker: str
+    store: str
     confinement: str
     """`ok` where all workers confine jobs fully, else which does not, and why."""
     workers: list[WorkerConfinement] = []
@@ -45,10 +46,14 @@ def healthz() -> Health:
     responses={503: {"model": Readiness, "description": "A part does not answer."}},
 )
 def readyz(ctx: Ctx) -> Response:
-    """Asks the database and the broker, and looks whether workers can confine jobs."""
+    """Asks the database, the broker and the store, and looks whether workers can confine jobs."""
     said = {}
     found: list[WorkerConfinement] = []
-    for name, ping in (("database", ctx.database.ping), ("broker", ctx.queue.ping)):
+    for name, ping in (
+        ("database", ctx.database.ping),
+        ("broker", ctx.queue.ping),
+        ("store", ctx.store.ping),
+    ):
         try:
             ping()
             said[name] = "ok"

@@ -6,7 +6,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.problems import problem_response
 from app.domain.errors import TooLarge
 
-UPLOADS = frozenset({"/v1/models", "/v1/datasets"})
+UPLOADS = frozenset({"/v1/models", "/v1/datasets", "/v1/uploads"})
+UPLOADS_BELOW = "/v1/uploads/"
+
+
+def is_upload(path: str) -> bool:
+    """Whether bodies sent there are read piece by piece, against limits of their own."""
+    return path in UPLOADS or path.startswith(UPLOADS_BELOW)
 
 
 class BodyLimit:
@@ -18,7 +24,7 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] != "http" or scope["path"] in UPLOADS:
+        if scope["type"] != "http" or is_upload(scope["path"]):
             await self.app(scope, receive, send)
             return
         # The body is read here, up to the limit: an exception raised out of the application's

@@ -83,7 +83,7 @@ class _Receiver:
                     "The field file holds text and no file; with curl, mind the @: -F file=@FILE.",
                     field="file",
                 )
-            self.filename = _filename(options[b"filename"])
+            self.filename = shown_filename(options[b"filename"])
         elif self._name not in self.allowed:
             known = ", ".join(sorted({"file", *self.allowed}))
             raise InvalidUpload(
@@ -195,7 +195,7 @@ async def receive(
     )
 
 
-def _filename(raw: bytes) -> str:
+def shown_filename(raw: bytes) -> str:
     """The last part of a path that a browser sent, without what cannot be shown or stored."""
     name = raw.decode("utf-8", "replace").replace("\\", "/").rsplit("/", 1)[-1]
     return "".join(filter(str.isprintable, name)) or "upload"

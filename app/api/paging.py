@@ -3,10 +3,10 @@
 from typing import Generic, TypeVar
 
 from app.domain.base import Record
-from app.services.resources import DatasetResource, JobResource, ModelResource
+from app.services.resources import DatasetResource, JobResource, ModelResource, UploadResource
 from app.services.sweeps import SweepResource
 
-Item = TypeVar("Item", ModelResource, DatasetResource, JobResource, SweepResource)
+Item = TypeVar("Item", ModelResource, DatasetResource, JobResource, SweepResource, UploadResource)
 
 
 class Page(Record, Generic[Item]):

@@ -170,6 +170,39 @@ class Conflict(SecateurError):
     fault = "client"
 
 
+class WrongOffset(Conflict):
+    """A piece of an upload does not begin where the upload ends, or another went on with it."""
+
+    slug = "wrong-offset"
+    title = "The upload goes on elsewhere"
+    retryable = True
+
+
+class ProtocolVersion(SecateurError):
+    """The client does not say that it speaks tus 1.0.0."""
+
+    slug = "protocol-version"
+    title = "The protocol's version is missing or not supported"
+    fault = "client"
+
+
+class UnsupportedMediaType(SecateurError):
+    """The body is of another type than is expected here."""
+
+    slug = "unsupported-media-type"
+    title = "The body has another type than is expected here"
+    fault = "client"
+
+
+class ChecksumMismatch(SecateurError):
+    """A piece of an upload was damaged on its way."""
+
+    slug = "checksum-mismatch"
+    title = "The checksum is not that of what came"
+    fault = "client"
+    retryable = True
+
+
 class InUse(Conflict):
     """The resource is needed by jobs that have not ended."""
 
@@ -237,6 +270,13 @@ class TooManyJobs(Busy):
 
     slug = "too-many-jobs"
     title = "Too many jobs wait"
+
+
+class TooManyUploads(Busy):
+    """More uploads are unfinished than one owner may have."""
+
+    slug = "too-many-uploads"
+    title = "Too many uploads are unfinished"
 
 
 class RangeNotSatisfiable(SecateurError):

@@ -16,6 +16,15 @@ class Blob(Record):
     sha256: str
 
 
+class Stored(Record):
+    """A key and what is known of it without reading it."""
+
+    key: str
+    bytes: int
+    age_seconds: float
+    """Since it was last written."""
+
+
 def content_sha256(key: str) -> str:
     """SHA-256 of what lies under a content's own address."""
     return key.rsplit("/", 1)[-1]
@@ -24,7 +33,9 @@ def content_sha256(key: str) -> str:
 class BlobWriter(Protocol):
     """A write in progress. Nothing is visible under any key before `commit`."""
 
-    bytes_written: int
+    @property
+    def bytes_written(self) -> int:
+        """Bytes so far."""
 
     def write(self, data: bytes) -> None:
         """Append; hashes on the way."""
@@ -45,7 +56,13 @@ class BlobWriter(Protocol):
 
 
 class Store(Protocol):
-    """Files by key. Writes are atomic; every whole read is checked against its hash."""
+    """Files by key. Writes are atomic; every whole read is checked against its hash.
+
+    Every method raises `Unavailable` when the store does not answer, or cannot write.
+    """
+
+    def ping(self) -> None:
+        """Raises `Unavailable` when the store does not answer."""
 
     def writer(self, suffix: str = "") -> BlobWriter:
         """Begin a content-addressed write."""
@@ -60,6 +77,9 @@ class Store(Protocol):
         than the limit.
         """
 
+    def put_new(self, key: str, data: bytes) -> bool:
+        """Write a small file under a key of the caller's; False where the key is taken."""
+
     def fetch(self, key: str, sha256: str, destination: Path) -> None:
         """Copy out; raises `InternalError` when the content is not what its hash says."""
 
@@ -72,11 +92,29 @@ class Store(Protocol):
     def delete_prefix(self, prefix: str) -> None:
         """Forget all keys under a folder."""
 
+    def listed(self, folder: str, after: str = "") -> Iterator[Stored]:
+        """What lies below a folder; within one folder by name, from behind the key `after`."""
+
     def content_keys(self, older_than_seconds: float) -> Iterator[str]:
         """Keys of content-addressed files last written before then."""
 
     def delete_old(self, key: str, older_than_seconds: float) -> bool:
-        """Forget a key last written before then; False when it is newer, or absent."""
+        """Forget a key last written before then; False when it is newer, or absent.
+
+        Content that is written again at the same moment survives, at the latest by `restore`.
+        """
+
+    def swept(self) -> Iterator[Stored]:
+        """What `delete_old` forgot and can still bring back."""
+
+    def restore(self, key: str) -> None:
+        """Bring back what `delete_old` forgot; harmless when there is nothing to bring back."""
+
+    def purge(self, key: str) -> None:
+        """Forget it for good."""
+
+    def sweep_temporary(self, older_than_seconds: float) -> None:
+        """Delete what interrupted writes of this machine left behind."""
 
 
 class Queue(Protocol):

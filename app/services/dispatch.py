@@ -9,15 +9,15 @@ from importlib.metadata import version
 import structlog
 from sqlalchemy import delete, func, or_, select
 
-from app.adapters.database import Database, DatasetRow, JobRow, ModelRow
+from app.adapters.database import Database, JobRow, ModelRow
 from app.adapters.database.tables import IdempotencyRow
 from app.adapters.queue import QUEUES
-from app.adapters.store import FolderStore
 from app.domain.errors import SecateurError, Unavailable
 from app.domain.job import ENDED, Status
-from app.domain.ports import Queue
+from app.domain.ports import Queue, Store
 from app.observe import traces
 from app.services import audit, lifecycle, tallies
+from app.services.collecting import Collector
 from app.settings import Settings
 
 ANSWER_KEPT_SECONDS = 600.0
@@ -41,9 +41,7 @@ def dispatch(database: Database, queue: Queue, kind: str, job: str) -> None:
 class Reaper:
     """Brings back what was lost. Several may run: every step is conditional in the database."""
 
-    def __init__(
-        self, database: Database, store: FolderStore, queue: Queue, settings: Settings
-    ) -> None:
+    def __init__(self, database: Database, store: Store, queue: Queue, settings: Settings) -> None:
         self.database = database
         self.store = store
         self.queue = queue
@@ -53,9 +51,19 @@ class Reaper:
         self._reap_from = 0.0
         self._rounds: Counter[str] = Counter()
         self._rounds_told = time.monotonic()
+        self._collector = Collector(database, store, settings)
+        self._collects = True
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`; an error ends one round and never the loop."""
+        # Listing a large store takes a while, in which no lease would be looked at.
+        self._collects = False
+        collecting = threading.Thread(target=self._collector.run, args=(stop,), name="collector")
+        collecting.start()
+        self._run(stop)
+        collecting.join()
+
+    def _run(self, stop: threading.Event) -> None:
         structlog.contextvars.bind_contextvars(part="reaper")
         while not stop.wait(self.settings.reaper_interval_seconds):
             outcome = "failed"
@@ -132,17 +140,8 @@ class Reaper:
             )
         self._forget_answers()
         audit.forget(self.database, self.settings.audit_days)
-        self.collect(max(self.settings.blob_grace_seconds, 3600.0))
-
-    def collect(self, unfinished_seconds: float) -> None:
-        """Delete files that no row refers to; unfinished writes and jobs' files when so old."""
-        self.store.sweep_temporary(unfinished_seconds)
-        for key in self.store.content_keys(self.settings.blob_grace_seconds):
-            self._sweep(key)
-        for key in self.store.job_keys(unfinished_seconds):
-            if not lifecycle.refers_to(self.database, key):
-                self.store.delete(key)
-                log.info("file_swept", key=key)
+        if self._collects:
+            self._collector.round()
 
     def _forget_answers(self) -> None:
         """Dry runs a while after their end, and analyses that no request will be answered with."""
@@ -166,16 +165,3 @@ class Reaper:
             ).all()
         for id_ in forgotten:
             self.store.delete_prefix(f"jobs/{id_}")
-
-    def _sweep(self, key: str) -> None:
-        with self.database.read() as session:
-            used = session.scalar(
-                select(
-                    or_(
-                        select(ModelRow.id).where(ModelRow.key == key).exists(),
-                        select(DatasetRow.id).where(DatasetRow.key == key).exists(),
-                    )
-                )
-            )
-        if not used and self.store.delete_old(key, self.settings.blob_grace_seconds):
-            log.info("blob_swept", key=key)

@@ -11,7 +11,6 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.adapters.database import ArtifactRow, Database, DatasetRow, JobRow, ModelRow
-from app.adapters.store import FolderStore
 from app.domain.dataset import DatasetInfo
 from app.domain.errors import DatasetMismatch, InvalidSpec, NotFound, Unavailable, WrongState
 from app.domain.ids import new_id
@@ -19,7 +18,7 @@ from app.domain.job import ENDED, ArtifactFile, JobKind, Status
 from app.domain.metrics import Plan
 from app.domain.model import ModelInfo
 from app.domain.people import ANYBODY, Caller
-from app.domain.ports import Queue
+from app.domain.ports import Queue, Store
 from app.domain.spec import PruningSpec
 from app.intake.fit import check_objective
 from app.observe import traces
@@ -28,6 +27,7 @@ from app.services.dispatch import dispatch
 from app.services.errors import from_problem
 from app.services.idempotency import Answer, fingerprint, once
 from app.services.resources import JobResource, job_resource
+from app.services.uploads import forget_files
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ class Jobs:
     def __init__(
         self,
         database: Database,
-        store: FolderStore,
+        store: Store,
         queue: Queue,
         settings: Settings,
         caller: Caller = ANYBODY,
@@ -89,7 +89,7 @@ class Jobs:
         row = self.insert(session, spec, "prune", self.settings.max_attempts, id_)
         audit.record(session, self.caller, "job.submit", row.id)
         position = _queue_position(session, row)
-        body = job_resource(row, position).model_dump(mode="json", by_alias=True)
+        body = self._shown(row, position).model_dump(mode="json", by_alias=True)
         return Answer(status=202, location=f"/v1/jobs/{row.id}", body=body)
 
     def insert(
@@ -198,7 +198,7 @@ class Jobs:
         """One job. Raises `NotFound`."""
         with self.database.read() as session:
             row = self._found(session, id_)
-            return job_resource(row, _queue_position(session, row))
+            return self._shown(row, _queue_position(session, row))
 
     def has_ended(self, id_: str) -> bool:
         """Whether a job has ended; a deleted one has."""
@@ -234,7 +234,7 @@ class Jobs:
                 query = query.where(column == value)
         with self.database.read() as session:
             return [
-                job_resource(row, _queue_position(session, row)) for row in session.scalars(query)
+                self._shown(row, _queue_position(session, row)) for row in session.scalars(query)
             ]
 
     def artifacts(self, id_: str) -> list[ArtifactFile]:
@@ -276,7 +276,7 @@ class Jobs:
             stop(session, row)
             audit.record(session, self.caller, "job.cancel", id_)
             session.refresh(row)
-            return job_resource(row)
+            return self._shown(row)
 
     def retry(self, id_: str) -> JobResource:
         """Queue a failed or cancelled job again; harmless when it is queued or running already.
@@ -306,7 +306,7 @@ class Jobs:
                 session.flush()
                 events.record(session, id_, "queued", {"reason": "retry"})
             session.refresh(row)
-            resource = job_resource(row, _queue_position(session, row))
+            resource = self._shown(row, _queue_position(session, row))
         if resource.status is Status.QUEUED:
             dispatch(self.database, self.queue, "prune", id_)
         return resource
@@ -319,7 +319,10 @@ class Jobs:
                 raise WrongState(f"Job {id_} is {row.state}: cancel it first, then delete it.")
             session.delete(row)
             audit.record(session, self.caller, "job.delete", id_)
-        self.store.delete_prefix(f"jobs/{id_}")
+        forget_files(self.store, f"jobs/{id_}")
+
+    def _shown(self, row: JobRow, queue_position: int | None = None) -> JobResource:
+        return job_resource(row, self.settings.retention_days_jobs, queue_position)
 
     def _found(self, session: Session, id_: str, lock: bool = False) -> JobRow:
         query: Any = select(JobRow).where(

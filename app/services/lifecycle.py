@@ -292,21 +292,6 @@ def kept_keys(database: Database, attempt: Attempt) -> set[str]:
         return keys
 
 
-def refers_to(database: Database, key: str) -> bool:
-    """Whether the job of a key `jobs/<id>/a<fence>/<name>` needs the file, or may come to."""
-    _, job, prefix, _ = key.split("/", 3)
-    with database.read() as session:
-        row = session.get(JobRow, job)
-        if row is None:
-            return False
-        if row.state == Status.RUNNING and prefix == f"a{row.fence}":
-            return True
-        if row.checkpoint and row.checkpoint["key"] == key:
-            return True
-        query = select(ArtifactRow.job_id).where(ArtifactRow.job_id == job, ArtifactRow.key == key)
-        return session.scalar(query) is not None
-
-
 def postpone(database: Database, attempt: Attempt, error: SecateurError) -> None:
     """Give the job back because the worker could not do its part: that attempt counts.
 

@@ -7,9 +7,10 @@ that two requests cannot both take the last place. The lock comes after those of
 from sqlalchemy import Select, func, select, text
 from sqlalchemy.orm import Session
 
-from app.adapters.database import ArtifactRow, DatasetRow, JobRow, ModelRow
-from app.domain.errors import StorageFull, TooManyJobs
+from app.adapters.database import ArtifactRow, DatasetRow, JobRow, ModelRow, UploadRow
+from app.domain.errors import StorageFull, TooManyJobs, TooManyUploads
 from app.domain.job import JobKind, Status
+from app.domain.upload import UNFINISHED
 from app.settings import Settings
 
 OWNER_LOCKS = 7_300
@@ -26,8 +27,10 @@ def lock(session: Session, owner: str) -> None:
 
 
 def stored_bytes(session: Session, owner: str) -> int:
-    """What an owner's uploads and results hold. Equal content counts each time it was uploaded:
-    whether somebody else has it already is nobody's business.
+    """What an owner's uploads, results and checkpoints hold, and what unfinished uploads will.
+
+    Equal content counts each time it was uploaded: whether somebody else has it already is
+    nobody's business.
     """
     queries: tuple[Select[int], ...] = (
         select(func.sum(ModelRow.bytes)).where(ModelRow.owner == owner),
@@ -35,6 +38,10 @@ def stored_bytes(session: Session, owner: str) -> int:
         select(func.sum(ArtifactRow.bytes))
         .join(JobRow, JobRow.id == ArtifactRow.job_id)
         .where(JobRow.owner == owner),
+        select(func.sum(JobRow.checkpoint["bytes"].as_integer())).where(JobRow.owner == owner),
+        select(func.sum(UploadRow.length)).where(
+            UploadRow.owner == owner, UploadRow.state.in_(UNFINISHED)
+        ),
     )
     return sum(int(session.scalar(query) or 0) for query in queries)
 
@@ -50,6 +57,21 @@ def check_room(session: Session, owner: str, settings: Settings, more: int = 0) 
             "(setting SECATEUR_QUOTA_STORED_BYTES)."
         )
     return left
+
+
+def check_uploads(session: Session, owner: str, settings: Settings) -> None:
+    """Room for one more unfinished upload. Raises `TooManyUploads`."""
+    there = session.scalar(
+        select(func.count())
+        .select_from(UploadRow)
+        .where(UploadRow.owner == owner, UploadRow.state.in_(UNFINISHED))
+    )
+    if (there or 0) >= settings.quota_unfinished_uploads:
+        raise TooManyUploads(
+            f"{there} uploads of yours are unfinished, and at most "
+            f"{settings.quota_unfinished_uploads} may be. Finish some, or delete them (setting "
+            "SECATEUR_QUOTA_UNFINISHED_UPLOADS)."
+        )
 
 
 def check_jobs(

@@ -5,13 +5,14 @@ from typing import Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from app.adapters.database import DatasetRow, JobRow, ModelRow
+from app.adapters.database import DatasetRow, JobRow, ModelRow, UploadRow
 from app.domain.base import Record
 from app.domain.dataset import ALL, DatasetInfo
 from app.domain.job import Progress, Status
 from app.domain.metrics import Metrics
 from app.domain.model import ModelInfo
 from app.domain.spec import PruningSpec
+from app.domain.upload import UploadKind, UploadState
 
 
 def moment(seconds: float | None) -> datetime | None:
@@ -19,11 +20,18 @@ def moment(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
+def _expiry(since: float | None, days: float) -> datetime | None:
+    """When what is kept for so many days goes; None where it is kept for good."""
+    return moment(since + days * 86_400) if since is not None and days else None
+
+
 class ModelResource(ModelInfo):
     """An uploaded model."""
 
     id: str = Field(examples=["mdl_example"])
     created_at: datetime
+    expires_at: datetime | None = None
+    """It is deleted then, or once no job needs it; null where it is kept."""
     filename: str
     bytes: int
     sha256: str
@@ -37,6 +45,8 @@ class DatasetResource(DatasetInfo):
 
     id: str = Field(examples=["dts_example"])
     created_at: datetime
+    expires_at: datetime | None = None
+    """It is deleted then, or once no job needs it; null where it is kept."""
     filename: str
     bytes: int
     sha256: str
@@ -76,6 +86,8 @@ class JobResource(Record):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    expires_at: datetime | None = None
+    """The job and its files are deleted then; null where they are kept, and before the end."""
     attempt: int
     """1 for the first attempt; more when a worker was lost on the way."""
     cancel_requested: bool
@@ -93,32 +105,78 @@ class JobResource(Record):
     links: dict[str, str]
 
 
-def model_resource(row: ModelRow) -> ModelResource:
+class UploadResource(Record):
+    """A resumable upload and where it stands."""
+
+    id: str
+    kind: UploadKind
+    filename: str
+    state: UploadState
+    done: bool
+    """True when nothing more will happen by itself: it is ready or refused."""
+    length: int
+    """Bytes that were announced."""
+    offset: int
+    """Bytes that are there."""
+    created_at: datetime
+    expires_at: datetime
+    """It is forgotten then, unless more comes; what it has become stays."""
+    model: str | None
+    """Id of the model that it has become."""
+    dataset: str | None
+    """Id of the data set that it has become."""
+    error: Problem | None
+    """Why it was refused."""
+
+
+def upload_resource(row: UploadRow) -> UploadResource:
+    """An upload's row as the API shows it."""
+    state = UploadState(row.state)
+    return UploadResource.model_validate(
+        {
+            "id": row.id,
+            "kind": row.kind,
+            "filename": row.filename,
+            "state": state,
+            "done": state in (UploadState.READY, UploadState.REFUSED),
+            "length": row.length,
+            "offset": row.received,
+            "created_at": moment(row.created_at),
+            "expires_at": moment(row.expires_at),
+            "model": row.resource if row.kind == "model" else None,
+            "dataset": row.resource if row.kind == "dataset" else None,
+            "error": row.error,
+        }
+    )
+
+
+def model_resource(row: ModelRow, kept_days: float) -> ModelResource:
     """A model's row as the API shows it."""
-    return ModelResource.model_validate(_upload(row) | row.info)
+    return ModelResource.model_validate(_upload(row, kept_days) | row.info)
 
 
-def dataset_resource(row: DatasetRow) -> DatasetResource:
+def dataset_resource(row: DatasetRow, kept_days: float) -> DatasetResource:
     """A data set's row as the API shows it."""
     splits = row.info["splits"]
     unsplit = ALL in splits
     shown = {"train": splits[ALL]} if unsplit else splits
     return DatasetResource.model_validate(
-        _upload(row) | row.info | {"splits": shown, "unsplit": unsplit}
+        _upload(row, kept_days) | row.info | {"splits": shown, "unsplit": unsplit}
     )
 
 
-def _upload(row: ModelRow | DatasetRow) -> dict[str, Any]:
+def _upload(row: ModelRow | DatasetRow, kept_days: float) -> dict[str, Any]:
     return {
         "id": row.id,
         "created_at": moment(row.created_at),
+        "expires_at": _expiry(row.created_at, kept_days),
         "filename": row.filename,
         "bytes": row.bytes,
         "sha256": row.sha256,
     }
 
 
-def job_resource(row: JobRow, queue_position: int | None = None) -> JobResource:
+def job_resource(row: JobRow, kept_days: float, queue_position: int | None = None) -> JobResource:
     """A job's row as the API shows it."""
     status = Status(row.state)
     base = f"/v1/jobs/{row.id}"
@@ -130,6 +188,7 @@ def job_resource(row: JobRow, queue_position: int | None = None) -> JobResource:
             "created_at": moment(row.created_at),
             "started_at": moment(row.started_at),
             "finished_at": moment(row.finished_at),
+            "expires_at": _expiry(row.finished_at, kept_days),
             "attempt": row.fence,
             "cancel_requested": row.cancel_requested,
             "queue_position": queue_position,

@@ -25,6 +25,7 @@ from app.services.dispatch import dispatch
 from app.services.idempotency import Answer, fingerprint, once
 from app.services.jobs import Jobs, check_references, stop
 from app.services.resources import moment
+from app.services.uploads import forget_files
 
 
 class ComparedJob(Record):
@@ -187,7 +188,7 @@ class Sweeps:
             session.delete(row)
             audit.record(session, self.caller, "sweep.delete", id_, jobs=len(jobs))
         for job in jobs:
-            self.jobs.store.delete_prefix(f"jobs/{job.id}")
+            forget_files(self.jobs.store, f"jobs/{job.id}")
 
     def _found(self, session: Session, id_: str) -> SweepRow:
         row = session.get(SweepRow, id_)

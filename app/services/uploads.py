@@ -5,18 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.adapters.database import Database, DatasetRow, JobRow, ModelRow
-from app.adapters.store import FolderStore
 from app.domain.dataset import DatasetOptions
-from app.domain.errors import InUse, InvalidUpload, NotFound
+from app.domain.errors import InUse, InvalidUpload, NotFound, Unavailable
 from app.domain.ids import new_id
 from app.domain.job import ENDED
 from app.domain.model import ModelInfo
 from app.domain.people import ANYBODY, Caller
-from app.domain.ports import Blob, BlobWriter
+from app.domain.ports import Blob, BlobWriter, Store
 from app.intake.process import Readers
 from app.services import audit, quotas
 from app.services.idempotency import Answer, fingerprint, once
@@ -28,10 +28,20 @@ from app.services.resources import (
 )
 from app.settings import Settings
 
+log = structlog.get_logger(__name__)
+
 Row = TypeVar("Row", ModelRow, DatasetRow)
 WORDS: dict[type[ModelRow | DatasetRow], str] = {ModelRow: "model", DatasetRow: "data set"}
 NOUNS: dict[type[ModelRow | DatasetRow], str] = {ModelRow: "model", DatasetRow: "dataset"}
 """In the audit log."""
+
+
+First = Callable[[Session, str], None]
+"""What the transaction that makes the resource of this id begins with."""
+
+
+def _nothing(session: Session, id_: str) -> None:
+    pass
 
 
 class Uploads:
@@ -40,7 +50,7 @@ class Uploads:
     def __init__(
         self,
         database: Database,
-        store: FolderStore,
+        store: Store,
         settings: Settings,
         readers: Readers | None = None,
         caller: Caller = ANYBODY,
@@ -55,6 +65,10 @@ class Uploads:
         """The same on another's behalf."""
         return Uploads(self.database, self.store, self.settings, self.readers, caller)
 
+    @property
+    def _kept_days(self) -> float:
+        return self.settings.retention_days_uploads
+
     # --- create ----------------------------------------------------------------------------
     def room(self, needed_bytes: int = 0) -> int:
         """Bytes that the caller may still store, before any of them is taken.
@@ -67,7 +81,9 @@ class Uploads:
                 quotas.check_room(session, self.caller.owner, self.settings, needed_bytes)
         return left
 
-    def add_model(self, writer: BlobWriter, filename: str, key: str | None) -> Answer:
+    def add_model(
+        self, writer: BlobWriter, filename: str, key: str | None, first: First = _nothing
+    ) -> Answer:
         """Take a finished upload as a model.
 
         What is kept is the canonical copy; size and hash that are shown are the upload's. Raises
@@ -84,7 +100,8 @@ class Uploads:
             "models",
             key,
             fingerprint("model", writer.sha256),
-            lambda row: model_resource(row).model_dump(mode="json", by_alias=True),
+            lambda row: model_resource(row, self._kept_days).model_dump(mode="json", by_alias=True),
+            first,
         )
 
     def add_dataset(
@@ -93,6 +110,7 @@ class Uploads:
         filename: str,
         options: DatasetOptions,
         key: str | None,
+        first: First = _nothing,
     ) -> Answer:
         """Take a finished upload as a data set.
 
@@ -109,7 +127,10 @@ class Uploads:
             "datasets",
             key,
             fingerprint("dataset", writer.sha256, options.model_dump()),
-            lambda row: dataset_resource(row).model_dump(mode="json", by_alias=True),
+            lambda row: dataset_resource(row, self._kept_days).model_dump(
+                mode="json", by_alias=True
+            ),
+            first,
         )
 
     def read_model(self, path: Path, filename: str) -> tuple[ModelInfo, Blob]:
@@ -132,16 +153,19 @@ class Uploads:
         key: str | None,
         print_: str,
         show: Callable[[Row], dict[str, Any]],
+        first: First,
     ) -> Answer:
         _check_storable(info)
         sha256, size = writer.sha256, writer.bytes_written
         blob = keep()
 
         def create(session: Session) -> Answer:
+            id_ = new_id(prefix)
+            first(session, id_)
             quotas.lock(session, self.caller.owner)
             quotas.check_room(session, self.caller.owner, self.settings, size)
             row = kind(
-                id=new_id(prefix),
+                id=id_,
                 owner=self.caller.owner,
                 created_at=session.scalar(select(func.clock())),
                 filename=filename[:255],
@@ -161,22 +185,28 @@ class Uploads:
     def model(self, id_: str) -> ModelResource:
         """One model. Raises `NotFound`."""
         with self.database.read() as session:
-            return model_resource(self._found(session, ModelRow, id_))
+            return model_resource(self._found(session, ModelRow, id_), self._kept_days)
 
     def dataset(self, id_: str) -> DatasetResource:
         """One data set. Raises `NotFound`."""
         with self.database.read() as session:
-            return dataset_resource(self._found(session, DatasetRow, id_))
+            return dataset_resource(self._found(session, DatasetRow, id_), self._kept_days)
 
     def models(self, limit: int, cursor: str | None, **filters: str | None) -> list[ModelResource]:
         """Newest first, from below the cursor."""
-        return [model_resource(row) for row in self._list(ModelRow, limit, cursor, filters)]
+        return [
+            model_resource(row, self._kept_days)
+            for row in self._list(ModelRow, limit, cursor, filters)
+        ]
 
     def datasets(
         self, limit: int, cursor: str | None, **filters: str | None
     ) -> list[DatasetResource]:
         """Newest first, from below the cursor."""
-        return [dataset_resource(row) for row in self._list(DatasetRow, limit, cursor, filters)]
+        return [
+            dataset_resource(row, self._kept_days)
+            for row in self._list(DatasetRow, limit, cursor, filters)
+        ]
 
     def _list(
         self,
@@ -231,6 +261,14 @@ class Uploads:
                 "mistyped."
             )
         return row
+
+
+def forget_files(store: Store, folder: str) -> None:
+    """Delete files whose row is gone; while the store is away they are left to the collector."""
+    try:
+        store.delete_prefix(folder)
+    except Unavailable as error:
+        log.warning("files_left", folder=folder, reason=error.detail)
 
 
 def _check_storable(info: dict[str, Any]) -> None:

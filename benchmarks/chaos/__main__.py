@@ -18,9 +18,8 @@ from typing import Any
 import httpx
 
 from app.adapters.database import Database
-from app.adapters.queue import CeleryQueue
 from app.adapters.store import FolderStore
-from app.services.dispatch import Reaper
+from app.services.collecting import Collector
 from app.settings import Settings
 from benchmarks.chaos import laws
 from benchmarks.chaos.faults import Faults
@@ -106,12 +105,11 @@ def _look(running: System, history: History) -> list[laws.Violation]:
             part.stop()
     settings = Settings(data_dir=running.folder / "data", blob_grace_seconds=0.0)
     database, store = Database(running.database_url), FolderStore(settings.store_dir)
-    queue = CeleryQueue(running.broker_url)
     try:
-        Reaper(database, store, queue, settings).collect(0.0)
+        store.sweep_temporary(0.0)
+        Collector(database, store, settings).round()
         return laws.check(laws.read(database, store.root, history, LEASE_SECONDS))
     finally:
-        queue.close()
         database.close()
 
 

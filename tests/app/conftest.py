@@ -1,6 +1,7 @@
 """Real servers, once a session; a fresh database for every test that asks for one."""
 
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from sqlalchemy import create_engine, text
 from app.adapters.database import Database, migrate
 from app.adapters.database.tables import Base
 from app.adapters.queue import CeleryQueue
+from app.adapters.s3 import S3Store
 from app.adapters.store import FolderStore
-from tests.servers import postgres, valkey
+from tests.servers import postgres, s3, valkey
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +29,21 @@ def postgres_url() -> Iterator[str]:
     with postgres() as url:
         migrate(url)
         yield url
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A server of S3's protocol with a bucket, and credentials for it in the environment."""
+    with s3() as endpoint, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test-secret")
+        yield endpoint
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str, tmp_path: Path) -> S3Store:
+    """An empty store in the bucket."""
+    return S3Store(f"s3://secateur/{uuid.uuid4().hex}", tmp_path / "local", s3_endpoint)
 
 
 @pytest.fixture(scope="session")

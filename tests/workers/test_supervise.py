@@ -3,7 +3,6 @@
 The children are small programs; the database is SQLite, the store a folder.
 """
 
-import errno
 import os
 import re
 import sys
@@ -360,7 +359,7 @@ def test_a_database_that_is_away_at_the_end_costs_nothing(
 
 def test_a_full_store_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     attempt = world.claim()
-    full = OSError(errno.ENOSPC, "No space left on device")
+    full = Unavailable("No space left on device")
     monkeypatch.setattr(world.store, "put_file", failing(3, world.store.put_file, full, False))
     assert world.supervise(attempt, SAVE + "    save(1)" + FINISH) is Status.SUCCEEDED
 
@@ -368,8 +367,8 @@ def test_a_full_store_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatc
 def test_a_store_that_stays_full_costs_an_attempt_and_no_more(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.supervise.PATIENCE_SECONDS", 0.5)
-    full = OSError(errno.ENOSPC, "No space left on device")
+    world.settings = world.settings.model_copy(update={"store_patience_seconds": 0.5})
+    full = Unavailable("No space left on device")
     monkeypatch.setattr(world.store, "put_file", failing(10**6, world.store.put_file, full, False))
     attempt: Attempt | None = world.claim()
     for number in range(1, world.settings.max_attempts + 1):

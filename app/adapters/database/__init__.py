@@ -11,6 +11,7 @@ from app.adapters.database.tables import (
     KeyRow,
     ModelRow,
     SweepRow,
+    UploadRow,
     WorkerRow,
 )
 
@@ -25,6 +26,7 @@ __all__ = [
     "KeyRow",
     "ModelRow",
     "SweepRow",
+    "UploadRow",
     "WorkerRow",
     "migrate",
 ]

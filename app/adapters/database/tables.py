@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, String
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, String, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
@@ -55,6 +55,40 @@ class DatasetRow(_Upload, Base):
     """An uploaded data set; `info` is an `app.domain.dataset.DatasetInfo`."""
 
     __tablename__ = "datasets"
+
+
+class UploadRow(_Owned, Base):
+    """A resumable upload; its bytes lie in the store under `uploads/<id>/`."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (
+        Index("ix_uploads_owner_id", "owner", "id"),
+        Index("ix_uploads_state", "state"),
+    )
+    id: Mapped[str] = mapped_column(String(48), primary_key=True)
+    key_id: Mapped[str | None] = mapped_column(String(16))
+    """Id of the API key that began it."""
+    kind: Mapped[str] = mapped_column(String(16))
+    filename: Mapped[str] = mapped_column(String(255))
+    options: Mapped[dict[str, Any]]
+    """An `app.domain.dataset.DatasetOptions`; empty for models."""
+    given: Mapped[str] = mapped_column(Text)
+    """The Upload-Metadata header as it came."""
+    state: Mapped[str] = mapped_column(String(16))
+    length: Mapped[int]
+    received: Mapped[int]
+    """Bytes that are surely in the store; there may be more."""
+    fence: Mapped[int]
+    """Raised by whoever goes on with it: the last one counts."""
+    created_at: Mapped[float]
+    expires_at: Mapped[float]
+    lease_expires_at: Mapped[float | None]
+    """Until then a process is reading it."""
+    readings: Mapped[int]
+    """How often reading it was begun."""
+    error: Mapped[dict[str, Any] | None]
+    resource: Mapped[str | None] = mapped_column(String(48))
+    """Id of the model or data set that it became."""
 
 
 class JobRow(_Owned, Base):

@@ -27,6 +27,12 @@ BOTH = (Scope.READ, Scope.WRITE)
 OPEN = {"GET /healthz", "GET /readyz", "GET /problems/{slug}"}
 JSON = {"accept": "application/json"}
 
+TUS = {
+    "tus-resumable": "1.0.0",
+    "content-type": "application/offset+octet-stream",
+    "upload-offset": "0",
+}
+
 
 @dataclass
 class Guarded:
@@ -38,6 +44,8 @@ class Guarded:
 
     def send(self, who: str | None, method: str, path: str, **parts: Any) -> httpx.Response:
         headers = parts.pop("headers", {}) | JSON
+        if path.startswith("/v1/uploads"):
+            headers |= TUS
         if who is not None:
             headers["authorization"] = f"Bearer {self.keys[who]}"
         return self.api.request(method, path, headers=headers, **parts)
@@ -91,7 +99,15 @@ def _things_of_alice(api: Api, key: str) -> dict[str, str]:
     _finish(api, job)
     body = {"base": spec, "grid": {"seed": [1, 2]}}
     sweep = api.post("/v1/sweeps", json=body, headers=headers).json()["id"]
-    return {"model_id": model, "dataset_id": dataset, "job_id": job, "sweep_id": sweep}
+    said = headers | TUS | {"upload-length": "9", "upload-metadata": "kind bW9kZWw="}
+    upload = api.post("/v1/uploads", headers=said).headers["location"].rsplit("/", 1)[-1]
+    return {
+        "model_id": model,
+        "dataset_id": dataset,
+        "job_id": job,
+        "sweep_id": sweep,
+        "upload_id": upload,
+    }
 
 
 def _finish(api: Api, job: str) -> None:
@@ -158,7 +174,7 @@ def test_another_owner_s_ids_are_unknown(guarded: Guarded) -> None:
             k: str(v) for k, v in problem.items()
         }, name
     assert walked >= 15
-    for path in ("models", "datasets", "jobs", "sweeps"):
+    for path in ("models", "datasets", "jobs", "sweeps", "uploads"):
         id_ = guarded.ids[f"{path.rstrip('s')}_id"]
         assert guarded.send("alice", "GET", f"/v1/{path}/{id_}").json()["id"] == id_
 
@@ -177,7 +193,7 @@ def test_another_owner_s_ids_cannot_be_used(guarded: Guarded) -> None:
 
 
 def test_lists_show_one_s_own(guarded: Guarded) -> None:
-    for path in ("models", "datasets", "jobs", "sweeps"):
+    for path in ("models", "datasets", "jobs", "sweeps", "uploads"):
         id_ = guarded.ids[f"{path.rstrip('s')}_id"]
         mine = guarded.send("reader", "GET", f"/v1/{path}?limit=200").json()["items"]
         theirs = guarded.send("bob", "GET", f"/v1/{path}?limit=200").json()["items"]

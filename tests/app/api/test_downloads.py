@@ -3,13 +3,15 @@
 import base64
 import hashlib
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from app.adapters.store import CHUNK
+from app.adapters.store import CHUNK, FolderStore
 from app.client import Client, RequestFailed
+from app.domain.errors import Unavailable
 from tests.app.api.conftest import Api, check_problem
 
 CONTENT = random.Random(0).randbytes(2 * CHUNK + 1000)
@@ -40,6 +42,7 @@ def test_the_list(api: Api, job: str) -> None:
         "bytes": SIZE,
         "sha256": ETAG.strip('"'),
         "media_type": "application/vnd.keras",
+        "expires_at": None,
         "url": f"/v1/jobs/{job}/artifacts/model.keras",
     }
 
@@ -215,8 +218,10 @@ def test_a_file_that_is_gone_never_arrives(api: Api, tmp_path: Path) -> None:
     url = damaged(api, tmp_path, CONTENT)
     job = url.split("/")[3]
     (api.context.store.root / f"jobs/{job}/a1/model.keras").unlink()
-    with pytest.raises(httpx.TransportError):
-        api.get(url)
+    with api.expecting(500):
+        answer = api.get(url)
+    assert answer.status_code == 500
+    assert "missing" in check_problem(answer)["detail"]
 
 
 def test_our_client_keeps_no_damaged_file(api: Api, tmp_path: Path) -> None:
@@ -233,3 +238,17 @@ def test_our_client_downloads(api: Api, job: str, tmp_path: Path) -> None:
             client.download(job, "none", tmp_path / "none")
     assert file.read_bytes() == CONTENT
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_store_that_is_away_is_said_before_the_first_byte(
+    api: Api, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> Iterator[bytes]:
+        raise Unavailable("The store does not answer.")
+        yield b""
+
+    monkeypatch.setattr(FolderStore, "read", away)
+    for headers in ({}, {"range": "bytes=0-1"}):
+        answer = api.get(url, headers=headers)
+        assert answer.status_code == 503
+        assert "etag" not in answer.headers

@@ -33,7 +33,13 @@ def test_a_healthy_service(any_api: Api) -> None:
     assert any_api.get("/healthz").json() == {"status": "ok"}
     ready = any_api.get("/readyz").json()
     assert ready.pop("confinement").startswith("unknown")
-    assert ready == {"ready": True, "database": "ok", "broker": "ok", "workers": []}
+    assert ready == {
+        "ready": True,
+        "database": "ok",
+        "broker": "ok",
+        "store": "ok",
+        "workers": [],
+    }
 
 
 def test_without_a_broker_jobs_are_accepted_and_the_service_is_not_ready(tmp_path: Path) -> None:
