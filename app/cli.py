@@ -134,16 +134,23 @@ def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
 def worker(
     queue: Annotated[
         list[str] | None,
-        typer.Option(help="jobs, quick (dry runs, analyses), or both by default."),
+        typer.Option(
+            help="jobs, quick (dry runs, analyses), gpu or large (jobs that need one, or more "
+            "memory); more than once for several. By default jobs and quick "
+            "[SECATEUR_WORKER_QUEUES]."
+        ),
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Jobs at the same time.")] = 1,
 ) -> None:
     """Run a worker. Needs the worker's packages (pip install 'secateur[worker]')."""
     from app.adapters.database import migrate
 
+    if queue:
+        os.environ["SECATEUR_WORKER_QUEUES"] = " ".join(queue)
     settings = _settings()
     _require_broker(settings)
     migrate(settings.effective_database_url)
+    served = settings.served_queues
     # A Celery worker takes its process over; signals, pools and draining are its own.
     os.execv(
         sys.executable,
@@ -154,9 +161,9 @@ def worker(
             "--app=workers.celery_app",
             "--quiet",
             "worker",
-            f"--queues={','.join(queue or ['jobs', 'quick'])}",
+            f"--queues={','.join(served)}",
             f"--concurrency={concurrency}",
-            f"--hostname={'-'.join(queue or ['all'])}-{os.getpid()}@%h",
+            f"--hostname={'-'.join(served)}-{os.getpid()}@%h",
             "--without-gossip",
             "--without-mingle",
             "--without-heartbeat",

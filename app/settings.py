@@ -5,6 +5,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.domain.queues import HIGHEST_PRIORITY, QUEUES, QueueName
+
 MIB = 1024 * 1024
 
 
@@ -40,6 +42,16 @@ class Settings(BaseSettings):
     """Jobs of one owner that may wait at the same time."""
     quota_running_jobs: int = Field(default=64, ge=1)
     """Jobs of one owner that may run at the same time; the others wait."""
+    queued_jobs_limit: int = Field(default=100_000, ge=1)
+    """Jobs of all owners that may wait at the same time; more are refused with 503."""
+    highest_priority: int = Field(default=HIGHEST_PRIORITY, ge=0, le=HIGHEST_PRIORITY)
+    """Highest priority that a job may ask for; 0 where nobody is to overtake others."""
+    priority_seconds: float = Field(default=60.0, gt=0)
+    """A job that has waited this long goes before newer ones whose priority is one higher."""
+    worker_queues: str = Field(
+        default="jobs quick", pattern=r"^\s*((jobs|quick|gpu|large)([\s,]+|$))+$"
+    )
+    """What a worker serves unless --queue says it: jobs, quick (dry runs), gpu, large (memory)."""
     quota_queued_questions: int = Field(default=100, ge=1)
     """Dry runs and analyses of one owner that may wait at the same time."""
     slow_client_seconds: float = Field(default=30.0, gt=0)
@@ -100,6 +112,12 @@ class Settings(BaseSettings):
     def allowed_origins(self) -> tuple[str, ...]:
         """Origins of `cors_origins`, one by one."""
         return tuple(self.cors_origins.replace(",", " ").split())
+
+    @property
+    def served_queues(self) -> tuple[QueueName, ...]:
+        """Queues of `worker_queues`, one by one."""
+        named = self.worker_queues.replace(",", " ").split()
+        return tuple(queue for queue in QUEUES if queue in named)
 
     @property
     def store_dir(self) -> Path:

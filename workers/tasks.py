@@ -10,6 +10,8 @@ from app.adapters.database import Database
 from app.adapters.store import FolderStore
 from app.domain.confinement import Confinement
 from app.domain.errors import SecateurError
+from app.domain.job import Attempt
+from app.domain.queues import QUEUES
 from app.services import lifecycle
 from app.settings import Settings
 from workers.confinement import Limits
@@ -37,7 +39,9 @@ class Doorway:
         """Tell what jobs can be confined by, start the first spare."""
         told = log.warning if confinement.missing else log.info
         told("confinement", said=confinement.sentence)
-        self._presence.begin(confinement)
+        self._presence.begin(
+            confinement, self.settings.served_queues, self.settings.job_memory_bytes
+        )
         self.nursery.prepare()
 
     def close(self) -> None:
@@ -46,22 +50,21 @@ class Doorway:
         self.nursery.close()
         self.database.close()
 
-    def enter(self, job: str) -> None:
-        """Carry out a job, if there is something to claim; a duplicate message finds nothing."""
+    def enter(self, word: str) -> None:
+        """Carry out the job of a queue whose turn it is; a message too many finds nothing.
+
+        Args:
+            word: the queue's name. Anything else, such as the job's id that releases before 0.3
+                sent, makes the worker look into all of its queues.
+        """
         if self.draining():
             return
-        structlog.contextvars.bind_contextvars(job=job)
         try:
-            attempt = lifecycle.claim(
-                self.database,
-                job,
-                self.name,
-                self.settings.lease_seconds,
-                self.settings.quota_running_jobs,
-            )
+            attempt = self._claim(word)
             if attempt is None:
-                log.info("nothing_to_claim")
+                log.info("nothing_to_claim", queue=word)
                 return
+            structlog.contextvars.bind_contextvars(job=attempt.job)
             log.info("claimed", attempt=attempt.fence)
             child = self.nursery.take()
             if attempt.kind != "prune":
@@ -91,3 +94,20 @@ class Doorway:
             log.error("attempt_abandoned", reason=error.detail)
         finally:
             structlog.contextvars.clear_contextvars()
+
+    def _claim(self, word: str) -> Attempt | None:
+        served = self.settings.served_queues
+        # Only what this worker serves, wherever the message has come from.
+        for queue in served if word not in QUEUES else [each for each in served if each == word]:
+            attempt = lifecycle.claim_next(
+                self.database,
+                queue,
+                self.name,
+                self.settings.lease_seconds,
+                memory_bytes=self.settings.job_memory_bytes,
+                priority_seconds=self.settings.priority_seconds,
+                most_running=None if queue == "quick" else self.settings.quota_running_jobs,
+            )
+            if attempt is not None:
+                return attempt
+        return None

@@ -1,4 +1,4 @@
-"""The queue as Celery over Redis' protocol. Messages carry a job's id and nothing else."""
+"""The queue as Celery over Redis' protocol. Messages carry a queue's name and nothing else."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from app.domain.errors import Unavailable
+from app.domain.queues import QueueName
 
-QUEUES = {"prune": "jobs", "plan": "quick", "analysis": "quick"}
-TASK_NAMES = dict.fromkeys(QUEUES, "secateur.run_job")
+TASK_NAME = "secateur.run_job"
 
 
 def celery_app(broker_url: str, name: str = "secateur") -> Celery:
@@ -60,19 +60,17 @@ class CeleryQueue:
             socket_connect_timeout=2,
         )
 
-    def wake(self, kind: str, job: str) -> None:
-        """Send a job's id to the workers of its kind."""
+    def wake(self, queue: QueueName) -> None:
+        """Tell one worker of a queue that there is work."""
         try:
-            self._celery.send_task(
-                TASK_NAMES[kind], args=[job], queue=QUEUES[kind], ignore_result=True
-            )
+            self._celery.send_task(TASK_NAME, args=[queue], queue=queue, ignore_result=True)
         except (OperationalError, redis.RedisError, OSError) as error:
             raise Unavailable("The broker does not answer; the job will start later.") from error
 
-    def depth(self, kind: str) -> int:
+    def depth(self, queue: QueueName) -> int:
         """Messages waiting in the broker."""
         try:
-            return int(self._redis.llen(QUEUES[kind]))
+            return int(self._redis.llen(queue))
         except (redis.RedisError, OSError) as error:
             raise Unavailable("The broker does not answer.") from error
 

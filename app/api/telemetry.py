@@ -15,6 +15,7 @@ from app.adapters.database import Database, JobRow
 from app.api.problems import problem_response
 from app.domain.errors import InternalError
 from app.domain.job import Status
+from app.services.line import queue_state
 
 REQUESTS = Counter("secateur_http_requests_total", "Requests", ["method", "route", "status"])
 SECONDS = Histogram(
@@ -25,6 +26,10 @@ SECONDS = Histogram(
 )
 JOBS = Gauge("secateur_jobs", "Jobs in the database", ["status"])
 OLDEST = Gauge("secateur_queue_oldest_seconds", "Age of the oldest queued job")
+WAITING = Gauge("secateur_queue_waiting", "Jobs that wait, by queue", ["queue"])
+WAITED = Gauge("secateur_queue_waiting_seconds", "How long the oldest waits, by queue", ["queue"])
+RUNNING = Gauge("secateur_queue_running", "Jobs that run, by queue", ["queue"])
+WORKERS = Gauge("secateur_queue_workers", "Living worker processes, by queue", ["queue"])
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 DEFECT = InternalError(
@@ -109,3 +114,8 @@ def refresh_gauges(database: Database) -> None:
     for status in Status:
         JOBS.labels(str(status)).set(counts.get(str(status), 0))
     OLDEST.set(oldest or 0)
+    for state in queue_state(database):
+        WAITING.labels(state.queue).set(state.waiting)
+        WAITED.labels(state.queue).set(state.oldest_seconds)
+        RUNNING.labels(state.queue).set(state.running)
+        WORKERS.labels(state.queue).set(state.workers)

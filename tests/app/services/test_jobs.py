@@ -301,11 +301,11 @@ def test_a_plan_that_nobody_made_blocks_nothing(
     with pytest.raises(Unavailable, match="No worker"):
         asyncio.run(world.jobs.plan(spec()))
     world.uploads.delete_model("mdl_1")
-    depth = queue.depth("plan")
+    depth = queue.depth("quick")
     with world.database.read() as session:
         assert session.scalars(select(JobRow.state)).all() == ["cancelled"]
     Reaper(database, store, queue, world.settings).round()
-    assert queue.depth("plan") == depth
+    assert queue.depth("quick") == depth
 
 
 def test_many_waiting_plans_leave_threads_for_others(
