@@ -281,7 +281,9 @@ def test_a_plan_is_what_the_worker_answers(world: World) -> None:
         world,
         lambda attempt: lifecycle.finish(world.database, attempt, Status.SUCCEEDED, result=PLAN),
     )
-    assert made == Plan.model_validate(PLAN)
+    assert made.model_copy(update={"waiting_reason": None}) == Plan.model_validate(PLAN)
+    assert made.waiting_reason is not None
+    assert "No worker that is alive takes jobs that need nothing special" in made.waiting_reason
 
 
 def test_what_the_worker_refuses_is_refused(world: World) -> None:
