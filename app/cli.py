@@ -51,7 +51,10 @@ def _settings(data_dir: Path | None = None) -> Settings:
     except ValidationError as error:
         wrong = error.errors()[0]
         name = "SECATEUR_" + ".".join(map(str, wrong["loc"])).upper()
-        raise typer.BadParameter(f"{name}: {wrong['msg']}; got {wrong['input']!r}.") from error
+        # An address may hold a password.
+        got = "" if name.endswith("_URL") else f"; got {wrong['input']!r}"
+        said = wrong["msg"].removeprefix("Value error, ")
+        raise typer.BadParameter(f"{name}: {said}{got}.") from error
     return settings if data_dir is None else settings.model_copy(update={"data_dir": data_dir})
 
 

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.domain.broker import read_broker_url
 from app.domain.queues import HIGHEST_PRIORITY, QUEUES, QueueName
 
 MIB = 1024 * 1024
@@ -25,7 +26,7 @@ class Settings(BaseSettings):
     database_url: str = ""
     """SQLAlchemy URL (postgresql+psycopg://…). Empty: SQLite in the data folder."""
     broker_url: str = ""
-    """Redis URL (redis://, rediss://, redis+socket://). Empty: `secateur serve` brings Valkey."""
+    """Redis URL (redis, rediss, redis+socket, sentinel). Empty: `secateur serve` brings Valkey."""
     upload_limit_bytes: int = Field(default=2048 * MIB, gt=0)
     """Largest model or data set that is accepted."""
     body_limit_bytes: int = Field(default=MIB, gt=0)
@@ -102,6 +103,13 @@ class Settings(BaseSettings):
     """json for machines, console for people."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """Least level that is logged."""
+
+    @field_validator("broker_url")
+    @classmethod
+    def _can_be_read(cls, url: str) -> str:
+        if url:
+            read_broker_url(url)
+        return url
 
     @property
     def effective_database_url(self) -> str:
