@@ -306,13 +306,13 @@ def _require_broker(settings: Settings) -> None:
 
 
 def _reaper(settings: Settings) -> Any:
-    from app.adapters.database import Database
+    from app.adapters.database import Database, Limits
     from app.adapters.queue import CeleryQueue
     from app.adapters.store import FolderStore
     from app.services.dispatch import Reaper
 
     return Reaper(
-        Database(settings.effective_database_url),
+        Database(settings.effective_database_url, Limits.model_validate(settings.database_limits)),
         FolderStore(settings.store_dir),
         CeleryQueue(settings.broker_url),
         settings,

@@ -25,6 +25,12 @@ class Settings(BaseSettings):
     """Folder for everything that is kept: uploads, results, the SQLite file."""
     database_url: str = ""
     """SQLAlchemy URL (postgresql+psycopg://…). Empty: SQLite in the data folder."""
+    database_connections: int = Field(default=30, ge=1)
+    """With PostgreSQL: connections that one process may have open."""
+    database_wait_seconds: float = Field(default=10.0, gt=0)
+    """With PostgreSQL: how long a request waits for a connection before it is answered with 503."""
+    database_statement_seconds: float = Field(default=30.0, ge=0)
+    """With PostgreSQL: longest statement, with its wait for locks; 0 for any."""
     broker_url: str = ""
     """Redis URL (redis, rediss, redis+socket, sentinel). Empty: `secateur serve` brings Valkey."""
     upload_limit_bytes: int = Field(default=2048 * MIB, gt=0)
@@ -115,6 +121,15 @@ class Settings(BaseSettings):
     def effective_database_url(self) -> str:
         """The database URL, or SQLite's in the data folder."""
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'secateur.sqlite3'}"
+
+    @property
+    def database_limits(self) -> dict[str, float]:
+        """Settings of `app.adapters.database.Limits`."""
+        return {
+            "connections": self.database_connections,
+            "wait_seconds": self.database_wait_seconds,
+            "statement_seconds": self.database_statement_seconds,
+        }
 
     @property
     def allowed_origins(self) -> tuple[str, ...]:

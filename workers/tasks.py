@@ -7,6 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from app.adapters.database import Database
+from app.adapters.database import Limits as DatabaseLimits
 from app.adapters.store import FolderStore
 from app.domain.confinement import Confinement
 from app.domain.errors import SecateurError
@@ -29,7 +30,9 @@ class Doorway:
     def __init__(self, settings: Settings, draining: Callable[[], bool]) -> None:
         self.settings = settings
         self.draining = draining
-        self.database = Database(settings.effective_database_url)
+        self.database = Database(
+            settings.effective_database_url, DatabaseLimits.model_validate(settings.database_limits)
+        )
         self.store = FolderStore(settings.store_dir)
         self.nursery = Nursery(Limits.of(settings), Users.of(settings))
         self.name = f"{socket.gethostname()}:{os.getpid()}"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
 
-from app.adapters.database import Database
+from app.adapters.database import Database, Limits
 from app.adapters.limiter import Limiter
 from app.adapters.queue import CeleryQueue
 from app.adapters.store import FolderStore
@@ -40,7 +40,9 @@ class Context:
     @classmethod
     def build(cls, settings: Settings) -> "Context":
         """Wire adapters and services."""
-        database = Database(settings.effective_database_url)
+        database = Database(
+            settings.effective_database_url, Limits.model_validate(settings.database_limits)
+        )
         store = FolderStore(settings.store_dir)
         queue = CeleryQueue(settings.broker_url)
         readers = Readers(settings.intake_processes, settings.intake_memory_bytes)

@@ -7,15 +7,19 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event, func, select, text
+from sqlalchemy import Engine, create_engine, event, func, make_url, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.sql.functions import GenericFunction
 from sqlalchemy.types import Double
 
+from app.domain.base import Record
 from app.domain.errors import Unavailable
 
+KEPT_CONNECTIONS = 10
+"""Stay open while they are not used."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -37,12 +41,22 @@ def _postgresql_clock(element: Any, compiler: Any, **kw: Any) -> str:
     return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
 
 
+class Limits(Record):
+    """What one process takes of a PostgreSQL, and how long it waits for it."""
+
+    connections: int = 30
+    wait_seconds: float = 10.0
+    """For a connection, where all are in use."""
+    statement_seconds: float = 30.0
+    """Longest statement, with its wait for locks; 0 for any."""
+
+
 class Database:
     """Opens sessions; one per use case, short, never across a wait."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, limits: Limits | None = None) -> None:
         self.url = url
-        self.engine = _engine(url)
+        self.engine = _engine(url, limits or Limits())
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
@@ -66,6 +80,8 @@ class Database:
     def _guard(self) -> Iterator[None]:
         try:
             yield
+        except PoolTimeout as error:
+            raise Unavailable("All connections to the database are in use; try again.") from error
         except OperationalError as error:
             raise Unavailable("The database does not answer; try again in a moment.") from error
         except DBAPIError as error:
@@ -83,9 +99,18 @@ class Database:
         self.engine.dispose()
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, limits: Limits) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        kept = min(limits.connections, KEPT_CONNECTIONS)
+        return create_engine(
+            url,
+            # A connection that a restart of the server has cut is noticed before it is used.
+            pool_pre_ping=True,
+            pool_size=kept,
+            max_overflow=limits.connections - kept,
+            pool_timeout=limits.wait_seconds,
+            connect_args=_connect_arguments(url, limits),
+        )
     engine = create_engine(url, pool_size=20, max_overflow=40, connect_args={"timeout": 20})
 
     @event.listens_for(engine, "connect")
@@ -100,6 +125,19 @@ def _engine(url: str) -> Engine:
         cursor.close()
 
     return engine
+
+
+def _connect_arguments(url: str, limits: Limits) -> dict[str, Any]:
+    """libpq's own words; what the URL says of them holds."""
+    milliseconds = round(limits.statement_seconds * 1000)
+    told: dict[str, Any] = {
+        "connect_timeout": 5,
+        # A server that has vanished without a word is given up, and not waited for.
+        "keepalives_idle": 30,
+        "tcp_user_timeout": 15_000,
+        "options": f"-c statement_timeout={milliseconds}",
+    }
+    return {name: value for name, value in told.items() if name not in make_url(url).query}
 
 
 def migrate(url: str) -> None:
