@@ -52,7 +52,7 @@ MEANING = {
     429: "More requests in a minute, or more jobs waiting, than one owner may have; Retry-After "
     "says when to try again.",
     500: "Secateur failed, or the process that ran the model; the log has the reason.",
-    503: "The broker, the database or a worker does not answer; try again.",
+    503: "The broker, the database or a worker does not answer, or the queues are full; try again.",
     507: "The owner stores as much as one owner may.",
 }
 
