@@ -318,9 +318,9 @@ def test_a_full_service_refuses_everybody_and_keeps_what_it_has(
 # --- what it costs -----------------------------------------------------------------------------
 @pytest.mark.parametrize("owners", [2])
 def test_a_claim_walks_the_index(make: Callable[..., World], owners: int) -> None:
-    """20,000 jobs, most of them waiting: every table is reached by an index, and it is quick."""
+    """5,000 jobs, most of them waiting: every table is reached by an index, and it is quick."""
     world = make()
-    _many(world, 20_000, owners)
+    _many(world, 5_000, owners)
     query = heads_query("jobs", 8 * GIB)
     with world.database.read() as session:
         sqlite = session.get_bind().dialect.name == "sqlite"
