@@ -336,7 +336,7 @@ def test_a_claim_walks_the_index(make: Callable[..., World], owners: int) -> Non
     began = time.perf_counter()
     for _ in range(10):
         assert take(world) is not None
-    assert (time.perf_counter() - began) / 10 < 0.1
+    assert (time.perf_counter() - began) / 10 < 0.5
 
 
 def _many(world: World, count: int, owners: int) -> None:
