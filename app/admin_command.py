@@ -144,18 +144,17 @@ def gc(
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """List contents of the store that no row refers to, older than SECATEUR_BLOB_GRACE_SECONDS.
+    """List files of the store that no row refers to, older than SECATEUR_BLOB_GRACE_SECONDS.
 
-    The reaper deletes them once a minute; this shows what it would take, or takes it now.
+    The reaper deletes them now and then; this shows what it would take, or takes it now.
     """
-    from app.adapters.store import FolderStore
+    from app.adapters.stores import open_store
     from app.services import operations
 
     settings = _settings(data_dir)
     with _opened(settings) as database:
-        store, grace = FolderStore(settings.store_dir), settings.blob_grace_seconds
         act = operations.collect if delete else operations.garbage
-        keys = list(act(database, store, grace))
+        keys = list(act(database, open_store(settings), settings))
     for key in keys:
         print(key)
     done = "deleted" if delete else "to delete; --delete does it"
@@ -210,12 +209,12 @@ def _take_back(settings: "Settings", found: str | None, to: str) -> None:
 @cli.command()
 def verify(data_dir: DataDir = None) -> None:
     """Compare every file that a row refers to with its SHA-256; exit with 1 for any loss."""
-    from app.adapters.store import FolderStore
+    from app.adapters.stores import open_store
     from app.services import backup as backups
 
     settings = _settings(data_dir)
     with _opened(settings) as database:
-        gone = list(backups.lost(database, FolderStore(settings.store_dir)))
+        gone = list(backups.lost(database, open_store(settings)))
         total = len(backups.references(database))
     for key in gone:
         print(key)

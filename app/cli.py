@@ -53,7 +53,10 @@ def _settings(data_dir: Path | None = None) -> Settings:
     except ValidationError as error:
         wrong = error.errors()[0]
         name = "SECATEUR_" + ".".join(map(str, wrong["loc"])).upper()
-        raise typer.BadParameter(f"{name}: {wrong['msg']}; got {wrong['input']!r}.") from error
+        # An address may hold a password.
+        got = "" if name.endswith("_URL") else f"; got {wrong['input']!r}"
+        said = wrong["msg"].removeprefix("Value error, ")
+        raise typer.BadParameter(f"{name}: {said}{got}.") from error
     return settings if data_dir is None else settings.model_copy(update={"data_dir": data_dir})
 
 
@@ -136,16 +139,23 @@ def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
 def worker(
     queue: Annotated[
         list[str] | None,
-        typer.Option(help="jobs, quick (dry runs, analyses), or both by default."),
+        typer.Option(
+            help="jobs, quick (dry runs, analyses), gpu or large (jobs that need one, or more "
+            "memory); more than once for several. By default jobs and quick "
+            "[SECATEUR_WORKER_QUEUES]."
+        ),
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Jobs at the same time.")] = 1,
 ) -> None:
     """Run a worker. Needs the worker's packages (pip install 'secateur[worker]')."""
     from app.adapters.database import migrate
 
+    if queue:
+        os.environ["SECATEUR_WORKER_QUEUES"] = " ".join(queue)
     settings = _settings()
     _require_broker(settings)
     migrate(settings.effective_database_url)
+    served = settings.served_queues
     # A Celery worker takes its process over; signals, pools and draining are its own.
     os.execv(
         sys.executable,
@@ -156,9 +166,9 @@ def worker(
             "--app=workers.celery_app",
             "--quiet",
             "worker",
-            f"--queues={','.join(queue or ['jobs', 'quick'])}",
+            f"--queues={','.join(served)}",
             f"--concurrency={concurrency}",
-            f"--hostname={'-'.join(queue or ['all'])}-{os.getpid()}@%h",
+            f"--hostname={'-'.join(served)}-{os.getpid()}@%h",
             "--without-gossip",
             "--without-mingle",
             "--without-heartbeat",
@@ -301,13 +311,13 @@ def _require_broker(settings: Settings) -> None:
 
 
 def _reaper(settings: Settings) -> Any:
-    from app.adapters.database import Database
+    from app.adapters.database import Database, Limits
     from app.adapters.queue import CeleryQueue
     from app.adapters.stores import open_store
     from app.services.dispatch import Reaper
 
     return Reaper(
-        Database(settings.effective_database_url),
+        Database(settings.effective_database_url, Limits.model_validate(settings.database_limits)),
         open_store(settings),
         CeleryQueue(settings.broker_url),
         settings,

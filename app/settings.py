@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.domain.broker import read_broker_url
+from app.domain.queues import HIGHEST_PRIORITY, QUEUES, QueueName
 
 MIB = 1024 * 1024
 
@@ -22,8 +25,14 @@ class Settings(BaseSettings):
     """Folder for everything that is kept: uploads, results, the SQLite file."""
     database_url: str = ""
     """SQLAlchemy URL (postgresql+psycopg://…). Empty: SQLite in the data folder."""
+    database_connections: int = Field(default=30, ge=1)
+    """With PostgreSQL: connections that one process may have open."""
+    database_wait_seconds: float = Field(default=10.0, gt=0)
+    """With PostgreSQL: how long a request waits for a connection before it is answered with 503."""
+    database_statement_seconds: float = Field(default=30.0, ge=0)
+    """With PostgreSQL: longest statement, with its wait for locks; 0 for any."""
     broker_url: str = ""
-    """Redis URL (redis://, rediss://, redis+socket://). Empty: `secateur serve` brings Valkey."""
+    """Redis URL (redis, rediss, redis+socket, sentinel). Empty: `secateur serve` brings Valkey."""
     store_url: str = Field(default="", pattern=r"^(s3://[A-Za-z0-9._-]+(/[A-Za-z0-9._/-]*)?)?$")
     """Bucket for uploads and results: s3://bucket/prefix. Empty: a folder in the data folder."""
     store_endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
@@ -54,6 +63,16 @@ class Settings(BaseSettings):
     """Jobs of one owner that may wait at the same time."""
     quota_running_jobs: int = Field(default=64, ge=1)
     """Jobs of one owner that may run at the same time; the others wait."""
+    queued_jobs_limit: int = Field(default=100_000, ge=1)
+    """Jobs of all owners that may wait at the same time; more are refused with 503."""
+    highest_priority: int = Field(default=HIGHEST_PRIORITY, ge=0, le=HIGHEST_PRIORITY)
+    """Highest priority that a job may ask for; 0 where nobody is to overtake others."""
+    priority_seconds: float = Field(default=60.0, gt=0)
+    """A job that has waited this long goes before newer ones whose priority is one higher."""
+    worker_queues: str = Field(
+        default="jobs quick", pattern=r"^\s*((jobs|quick|gpu|large)([\s,]+|$))+$"
+    )
+    """What a worker serves unless --queue says it: jobs, quick (dry runs), gpu, large (memory)."""
     quota_queued_questions: int = Field(default=100, ge=1)
     """Dry runs and analyses of one owner that may wait at the same time."""
     slow_client_seconds: float = Field(default=30.0, gt=0)
@@ -109,15 +128,37 @@ class Settings(BaseSettings):
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """Least level that is logged."""
 
+    @field_validator("broker_url")
+    @classmethod
+    def _can_be_read(cls, url: str) -> str:
+        if url:
+            read_broker_url(url)
+        return url
+
     @property
     def effective_database_url(self) -> str:
         """The database URL, or SQLite's in the data folder."""
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'secateur.sqlite3'}"
 
     @property
+    def database_limits(self) -> dict[str, float]:
+        """Settings of `app.adapters.database.Limits`."""
+        return {
+            "connections": self.database_connections,
+            "wait_seconds": self.database_wait_seconds,
+            "statement_seconds": self.database_statement_seconds,
+        }
+
+    @property
     def allowed_origins(self) -> tuple[str, ...]:
         """Origins of `cors_origins`, one by one."""
         return tuple(self.cors_origins.replace(",", " ").split())
+
+    @property
+    def served_queues(self) -> tuple[QueueName, ...]:
+        """Queues of `worker_queues`, one by one."""
+        named = self.worker_queues.replace(",", " ").split()
+        return tuple(queue for queue in QUEUES if queue in named)
 
     @property
     def store_dir(self) -> Path:

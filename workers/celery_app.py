@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import signals
 
-from app.adapters.queue import TASK_NAMES, celery_app
+from app.adapters.queue import TASK_NAME, celery_app
 from app.domain.confinement import Confinement
 from app.logs import configure
 from app.settings import Settings
@@ -62,8 +62,8 @@ def _forget(**_: Any) -> None:
     _drain_file.unlink(missing_ok=True)
 
 
-@app.task(name=TASK_NAMES["prune"], ignore_result=True)
-def run_job(job: str) -> None:
-    """Claim and carry out one job."""
+@app.task(name=TASK_NAME, ignore_result=True)
+def run_job(queue: str) -> None:
+    """Claim and carry out the next job of a queue."""
     assert _doorway is not None
-    _doorway.enter(job)
+    _doorway.enter(queue)

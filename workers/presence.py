@@ -1,6 +1,7 @@
 """Tells the database that this worker lives, and what it confines jobs by."""
 
 import threading
+from collections.abc import Sequence
 
 import structlog
 
@@ -21,19 +22,22 @@ class Presence:
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def begin(self, confinement: Confinement) -> None:
+    def begin(self, confinement: Confinement, queues: Sequence[str], memory_bytes: int) -> None:
         """Write the row, now or as soon as the database answers, and keep it."""
         self._thread = threading.Thread(
-            target=self._keep, args=(confinement,), name="presence", daemon=True
+            target=self._keep,
+            args=(confinement, queues, memory_bytes),
+            name="presence",
+            daemon=True,
         )
         self._thread.start()
 
-    def _keep(self, confinement: Confinement) -> None:
+    def _keep(self, confinement: Confinement, queues: Sequence[str], memory_bytes: int) -> None:
         written = False
         while True:
             try:
                 if not written or not workers.renew(self._database, self._name):
-                    workers.report(self._database, self._name, confinement)
+                    workers.report(self._database, self._name, confinement, queues, memory_bytes)
                     written = True
             except Unavailable as error:
                 log.warning("presence_postponed", reason=error.detail)

@@ -7,9 +7,12 @@ from collections.abc import Callable
 import structlog
 
 from app.adapters.database import Database
+from app.adapters.database import Limits as DatabaseLimits
 from app.adapters.stores import open_store
 from app.domain.confinement import Confinement
 from app.domain.errors import SecateurError
+from app.domain.job import Attempt
+from app.domain.queues import QUEUES
 from app.observe import traces
 from app.services import lifecycle
 from app.settings import Settings
@@ -28,7 +31,9 @@ class Doorway:
     def __init__(self, settings: Settings, draining: Callable[[], bool]) -> None:
         self.settings = settings
         self.draining = draining
-        self.database = Database(settings.effective_database_url)
+        self.database = Database(
+            settings.effective_database_url, DatabaseLimits.model_validate(settings.database_limits)
+        )
         self.store = open_store(settings)
         self.nursery = Nursery(Limits.of(settings), Users.of(settings))
         self.name = f"{socket.gethostname()}:{os.getpid()}"
@@ -39,7 +44,9 @@ class Doorway:
         traces.begin("worker")
         told = log.warning if confinement.missing else log.info
         told("confinement", said=confinement.sentence, worker=self.name)
-        self._presence.begin(confinement)
+        self._presence.begin(
+            confinement, self.settings.served_queues, self.settings.job_memory_bytes
+        )
         self.nursery.prepare()
 
     def close(self) -> None:
@@ -49,24 +56,25 @@ class Doorway:
         self.database.close()
         traces.end()
 
-    def enter(self, job: str) -> None:
-        """Carry out a job, if there is something to claim; a duplicate message finds nothing."""
+    def enter(self, word: str) -> None:
+        """Carry out the job of a queue whose turn it is; a message too many finds nothing.
+
+        Args:
+            word: the queue's name. Anything else, such as the job's id that releases before 0.3
+                sent, makes the worker look into all of its queues.
+        """
         if self.draining():
             return
-        structlog.contextvars.bind_contextvars(worker=self.name, job=job)
+        structlog.contextvars.bind_contextvars(worker=self.name)
         try:
-            attempt = lifecycle.claim(
-                self.database,
-                job,
-                self.name,
-                self.settings.lease_seconds,
-                self.settings.quota_running_jobs,
-            )
+            attempt = self._claim(word)
             if attempt is None:
-                log.info("nothing_to_claim")
+                log.info("nothing_to_claim", queue=word)
                 return
-            structlog.contextvars.bind_contextvars(attempt=attempt.fence, owner=attempt.owner)
-            log.info("claimed", kind=attempt.kind)
+            structlog.contextvars.bind_contextvars(
+                job=attempt.job, attempt=attempt.fence, owner=attempt.owner
+            )
+            log.info("claimed", kind=attempt.kind, queue=word)
             child = self.nursery.take()
             if attempt.kind != "prune":
                 # Quick questions measure nothing that the next import of TensorFlow could disturb.
@@ -91,3 +99,20 @@ class Doorway:
             log.error("attempt_abandoned", reason=error.detail)
         finally:
             structlog.contextvars.clear_contextvars()
+
+    def _claim(self, word: str) -> Attempt | None:
+        served = self.settings.served_queues
+        # Only what this worker serves, wherever the message has come from.
+        for queue in served if word not in QUEUES else [each for each in served if each == word]:
+            attempt = lifecycle.claim_next(
+                self.database,
+                queue,
+                self.name,
+                self.settings.lease_seconds,
+                memory_bytes=self.settings.job_memory_bytes,
+                priority_seconds=self.settings.priority_seconds,
+                most_running=None if queue == "quick" else self.settings.quota_running_jobs,
+            )
+            if attempt is not None:
+                return attempt
+        return None

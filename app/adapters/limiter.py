@@ -2,13 +2,12 @@
 
 import time
 
-import redis
 import structlog
 from limits import RateLimitItemPerMinute
 from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
-from app.adapters.queue import redis_url
+from app.adapters.broker import BROKER_ERRORS, connect
 from app.domain.base import Record
 
 TIMEOUT_SECONDS = 0.5
@@ -31,11 +30,7 @@ class Limiter:
     """A sliding window over the last minute: no burst of twice the limit where two windows meet."""
 
     def __init__(self, broker_url: str) -> None:
-        self._redis = redis.Redis.from_url(
-            redis_url(broker_url),
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
-        )
+        self._redis = connect(broker_url, TIMEOUT_SECONDS)
         storage = RedisStorage(
             "redis://", connection_pool=self._redis.connection_pool, key_prefix="secateur:limits"
         )
@@ -50,7 +45,7 @@ class Limiter:
         try:
             allowed = self._strategy.hit(item, who)
             window = self._strategy.get_window_stats(item, who)
-        except (redis.RedisError, OSError) as error:
+        except BROKER_ERRORS as error:
             # Not every request is to wait for a broker that is away.
             self._pause_until = time.monotonic() + PAUSE_SECONDS
             log.warning("requests_not_counted", reason=type(error).__name__)

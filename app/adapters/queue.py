@@ -1,20 +1,21 @@
-"""The queue as Celery over Redis' protocol. Messages carry a job's id and nothing else."""
+"""The queue as Celery over Redis' protocol. Messages carry a queue's name and nothing else."""
 
 from typing import Any
 
-import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from app.adapters.broker import BROKER_ERRORS, connect, transport_options
+from app.domain.broker import read_broker_url
 from app.domain.errors import Unavailable
+from app.domain.queues import QueueName
 
-QUEUES = {"prune": "jobs", "plan": "quick", "analysis": "quick"}
-TASK_NAMES = dict.fromkeys(QUEUES, "secateur.run_job")
+TASK_NAME = "secateur.run_job"
 
 
 def celery_app(broker_url: str, name: str = "secateur") -> Celery:
     """The Celery application that both sides use; tasks are sent by name."""
-    app = Celery(name, broker=broker_url, set_as_current=False)
+    app = Celery(name, broker=read_broker_url(broker_url).celery, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",
@@ -36,17 +37,11 @@ def celery_app(broker_url: str, name: str = "secateur") -> Celery:
             "socket_connect_timeout": 2,
             "health_check_interval": 5,
             "retry_on_timeout": True,
+            **transport_options(broker_url),
         },
         task_default_queue="jobs",
     )
     return app
-
-
-def redis_url(broker_url: str) -> str:
-    """Celery's URL as redis-py spells it; only Unix sockets differ."""
-    if not broker_url.startswith("redis+socket://"):
-        return broker_url
-    return broker_url.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=")
 
 
 class CeleryQueue:
@@ -54,33 +49,27 @@ class CeleryQueue:
 
     def __init__(self, broker_url: str) -> None:
         self._celery = celery_app(broker_url)
-        self._redis: Any = redis.Redis.from_url(
-            redis_url(broker_url),
-            socket_timeout=2,
-            socket_connect_timeout=2,
-        )
+        self._redis: Any = connect(broker_url, timeout_seconds=2)
 
-    def wake(self, kind: str, job: str) -> None:
-        """Send a job's id to the workers of its kind."""
+    def wake(self, queue: QueueName) -> None:
+        """Tell one worker of a queue that there is work."""
         try:
-            self._celery.send_task(
-                TASK_NAMES[kind], args=[job], queue=QUEUES[kind], ignore_result=True
-            )
-        except (OperationalError, redis.RedisError, OSError) as error:
+            self._celery.send_task(TASK_NAME, args=[queue], queue=queue, ignore_result=True)
+        except (OperationalError, *BROKER_ERRORS) as error:
             raise Unavailable("The broker does not answer; the job will start later.") from error
 
-    def depth(self, kind: str) -> int:
+    def depth(self, queue: QueueName) -> int:
         """Messages waiting in the broker."""
         try:
-            return int(self._redis.llen(QUEUES[kind]))
-        except (redis.RedisError, OSError) as error:
+            return int(self._redis.llen(queue))
+        except BROKER_ERRORS as error:
             raise Unavailable("The broker does not answer.") from error
 
     def ping(self) -> None:
         """One round trip."""
         try:
             self._redis.ping()
-        except (redis.RedisError, OSError) as error:
+        except BROKER_ERRORS as error:
             raise Unavailable(f"The broker does not answer: {error}.") from error
 
     def close(self) -> None:

@@ -125,6 +125,8 @@ def capabilities(ctx: Ctx) -> Capabilities:
             "stored_bytes": ctx.settings.quota_stored_bytes,
             "queued_jobs": ctx.settings.quota_queued_jobs,
             "running_jobs": ctx.settings.quota_running_jobs,
+            "queued_jobs_of_all": ctx.settings.queued_jobs_limit,
+            "priority": ctx.settings.highest_priority,
         },
         confinement=living(ctx.database),
     )

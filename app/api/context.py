@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
 
-from app.adapters.database import Database
+from app.adapters.database import Database, Limits
 from app.adapters.limiter import Limiter
 from app.adapters.queue import CeleryQueue
 from app.adapters.stores import open_store
@@ -45,7 +45,9 @@ class Context:
     @classmethod
     def build(cls, settings: Settings) -> "Context":
         """Wire adapters and services."""
-        database = Database(settings.effective_database_url)
+        database = Database(
+            settings.effective_database_url, Limits.model_validate(settings.database_limits)
+        )
         store = open_store(settings)
         queue = CeleryQueue(settings.broker_url)
         readers = Readers(settings.intake_processes, settings.intake_memory_bytes)

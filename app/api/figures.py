@@ -25,6 +25,7 @@ from app.adapters.database import CounterRow, Database, JobRow, WorkerRow
 from app.domain.errors import Unavailable
 from app.domain.job import Status
 from app.domain.ports import Queue
+from app.services.line import queue_state
 from app.services.tallies import OTHER, TALLIES, Tally
 from app.services.workers import FORGOTTEN_SECONDS
 
@@ -55,6 +56,7 @@ class Figures(Collector):
         try:
             with self.database.read() as session:
                 found = [*_gauges(session), *_tallies(session)]
+            found += _queues(self.database)
         except Unavailable:
             found = []
         up.add_metric(["database"], float(bool(found)))
@@ -100,6 +102,21 @@ def _gauges(session: Session) -> Iterator[Metric]:
         )
         or 0,
     )
+
+
+def _queues(database: Database) -> Iterator[Metric]:
+    """What scaling by depth and age needs."""
+    states = queue_state(database)
+    for name, help_, field in (
+        ("waiting", "Jobs that wait, by queue", "waiting"),
+        ("waiting_seconds", "How long the oldest waits, by queue", "oldest_seconds"),
+        ("running", "Jobs that run, by queue", "running"),
+        ("workers", "Living worker processes, by queue", "workers"),
+    ):
+        family = GaugeMetricFamily(f"secateur_queue_{name}", help_, labels=["queue"])
+        for state in states:
+            family.add_metric([state.queue], getattr(state, field))
+        yield family
 
 
 def _by(session: Session, column: Any, *where: Any) -> dict[str, int]:

@@ -59,7 +59,7 @@ MEANING = {
     "says when to try again.",
     460: "The checksum is not that of what came; nothing of it was kept.",
     500: "Secateur failed, or the process that ran the model; the log has the reason.",
-    503: "The broker, the database or a worker does not answer; try again.",
+    503: "The broker, the database or a worker does not answer, or the queues are full; try again.",
     507: "The owner stores as much as one owner may.",
 }
 

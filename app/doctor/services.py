@@ -3,16 +3,18 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import redis
 from sqlalchemy import func, select
 
+from app.adapters.broker import connect
 from app.adapters.database import Database
 from app.adapters.database.schema import head, revision
-from app.adapters.queue import CeleryQueue, redis_url
-from app.adapters.store import FolderStore
+from app.adapters.queue import CeleryQueue
+from app.adapters.stores import open_store
 from app.doctor.check import Check, State, check
 from app.domain.errors import SecateurError, Unavailable
+from app.domain.ports import Store
 from app.embedded import valkey_binary
 from app.services.keys import Keys
 from app.services.workers import living
@@ -43,8 +45,8 @@ def broker(settings: Settings) -> Check:
 
 
 def _version(url: str) -> str:
-    with redis.Redis.from_url(redis_url(url), socket_timeout=2) as client:
-        info = client.info("server")
+    with connect(url, timeout_seconds=2) as client:
+        info: Any = client.info("server")
     name = "Valkey" if "valkey_version" in info else "Redis"
     return f"{name} {info.get('valkey_version') or info.get('redis_version')}"
 
@@ -111,20 +113,21 @@ def _workers(opened: Database) -> Iterator[Check]:
 
 def store(settings: Settings) -> Check:
     """A file is written, read back and deleted."""
-    if not settings.data_dir.exists():
+    if not settings.store_url and not settings.data_dir.exists():
         advice = "`secateur serve` makes it. Is SECATEUR_DATA_DIR the folder that you mean?"
         return check("store", "warn", f"{settings.store_dir} does not exist yet", advice)
+    where = settings.store_url or str(settings.store_dir)
     try:
         began = time.perf_counter()
-        _probe(FolderStore(settings.store_dir))
+        _probe(open_store(settings))
         spent = (time.perf_counter() - began) * 1000
     except (SecateurError, OSError) as error:
-        advice = "Uploads and results fail. Is the disk full, or the folder another user's?"
-        return check("store", "fail", f"{settings.store_dir}: {error}", advice)
-    return check("store", "ok", f"{settings.store_dir}: wrote, read, deleted in {spent:.1f} ms")
+        advice = "Uploads and results fail. Is the disk full, the folder another's, the bucket away?"
+        return check("store", "fail", f"{where}: {error}", advice)
+    return check("store", "ok", f"{where}: wrote, read, deleted in {spent:.1f} ms")
 
 
-def _probe(opened: FolderStore) -> None:
+def _probe(opened: Store) -> None:
     with opened.scratch() as folder:
         (folder / "probe").write_bytes(PROBE)
         blob = opened.put_file(f"tmp/{folder.name}.doctor", folder / "probe")

@@ -23,6 +23,7 @@ SecateurError
 │   └── TooManyJobs
 ├── RangeNotSatisfiable
 ├── Unavailable             try again later
+│   └── QueuesFull
 └── JobError                how one attempt of a job ended badly
     ├── EngineRefusal
     ├── OutOfMemory
@@ -294,6 +295,14 @@ class Unavailable(SecateurError):
     title = "A part of the service is not available"
     retryable = True
     retry_after_seconds = 2.0
+
+
+class QueuesFull(Unavailable):
+    """As many jobs wait as the whole service lets wait."""
+
+    slug = "queues-full"
+    title = "The service's queues are full"
+    retry_after_seconds = 30.0
 
 
 class JobError(SecateurError):

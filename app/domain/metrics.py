@@ -259,3 +259,5 @@ class Plan(Record):
     target: TargetFigure | None = None
     """For bytes and latency targets: what was measured, or estimated, for this plan."""
     notes: tuple[str, ...] = ()
+    waiting_reason: str | None = None
+    """Why the job itself would wait: no worker that is alive can take it."""

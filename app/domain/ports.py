@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from app.domain.base import Record
+from app.domain.queues import QueueName
 
 
 class Blob(Record):
@@ -120,10 +121,10 @@ class Store(Protocol):
 class Queue(Protocol):
     """Wakes workers. It may lose or repeat messages: the database row is the truth."""
 
-    def wake(self, kind: str, job: str) -> None:
-        """Send a job's id to the workers of its kind; raises `Unavailable`."""
+    def wake(self, queue: QueueName) -> None:
+        """Tell one worker of a queue that there is work; raises `Unavailable`."""
 
-    def depth(self, kind: str) -> int:
+    def depth(self, queue: QueueName) -> int:
         """Messages waiting; raises `Unavailable`."""
 
     def ping(self) -> None:

@@ -23,6 +23,7 @@ from app.domain.prune import (
     Runtime,
     WeightGranularity,
 )
+from app.domain.queues import HIGHEST_PRIORITY, LOWEST_PRIORITY, Resources
 from app.domain.recovery import CosineRate, Distillation, FineTune, MetricName
 
 
@@ -130,6 +131,9 @@ class PruningSpec(Strict):
     seed: int = Field(default=0, ge=0, lt=2**32)
     time_limit_seconds: int | None = Field(default=None, ge=1)
     """The service's limit when left out."""
+    resources: Resources = Resources()
+    priority: int = Field(default=0, ge=LOWEST_PRIORITY, le=HIGHEST_PRIORITY)
+    """Higher ones start sooner. One step is worth as much waiting as the service says."""
 
     @model_validator(mode="after")
     def _learns_what_is_mostly_zeros(self) -> Self:

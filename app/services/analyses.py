@@ -72,7 +72,7 @@ class Analyses:
                 return there
             quotas.check_jobs(session, self.owner, self.jobs.settings, kind="analysis")
             job = self.jobs.insert(session, untouched(model), "analysis", ATTEMPTS).id
-        dispatch(self.database, self.jobs.queue, "analysis", job)
+        dispatch(self.database, self.jobs.queue, "quick", job)
         return job
 
     def _model(self, session: Session, id_: str, lock: bool = False) -> ModelRow:

@@ -66,8 +66,8 @@ class Collector:
         self._retire()
         self._expire_uploads()
         self.store.sweep_temporary(max(self._grace, 3600.0))
-        self._sweep_contents()
-        self._sweep_jobs()
+        for key in self.garbage():
+            self._sweep(key)
         self._sweep_uploads()
         self._look_through_swept()
 
@@ -76,12 +76,13 @@ class Collector:
         return self.settings.blob_grace_seconds
 
     # --- files without a row ---------------------------------------------------------------
-    def _sweep_contents(self) -> None:
+    def garbage(self) -> Iterator[str]:
+        """Keys of contents and jobs' files that no row refers to, old enough to be deleted."""
         for some in _batched(self.store.content_keys(self._grace)):
-            for key in set(some) - self._referred(set(some)):
-                self._sweep(key)
+            yield from sorted(set(some) - self._referred(set(some)))
+        yield from self._of_jobs()
 
-    def _sweep_jobs(self) -> None:
+    def _of_jobs(self) -> Iterator[str]:
         """Files of deleted jobs, of attempts that were never published, and old checkpoints."""
         by_job = groupby(self.store.listed("jobs"), lambda stored: _owner_of(stored.key))
         for some in _batched((job, list(files)) for job, files in by_job):
@@ -94,9 +95,9 @@ class Collector:
             if not old:
                 continue
             running = self._attempts_under_way(job for job, _ in some)
-            for key in old - self._referred(old):
+            for key in sorted(old - self._referred(old)):
                 if not key.startswith(running.get(_owner_of(key), "\0")):
-                    self._sweep(key)
+                    yield key
 
     def _attempts_under_way(self, jobs: Iterable[str]) -> dict[str, str]:
         """Folder of the present attempt of jobs that have not ended."""

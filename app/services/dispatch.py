@@ -3,7 +3,6 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
 from importlib.metadata import version
 
 import structlog
@@ -11,10 +10,10 @@ from sqlalchemy import delete, func, or_, select
 
 from app.adapters.database import Database, JobRow, ModelRow
 from app.adapters.database.tables import IdempotencyRow
-from app.adapters.queue import QUEUES
 from app.domain.errors import SecateurError, Unavailable
 from app.domain.job import ENDED, Status
 from app.domain.ports import Queue, Store
+from app.domain.queues import QUEUES, QueueName
 from app.observe import traces
 from app.services import audit, lifecycle, tallies
 from app.services.collecting import Collector
@@ -23,19 +22,26 @@ from app.settings import Settings
 ANSWER_KEPT_SECONDS = 600.0
 HOUSEKEEPING_SECONDS = 60.0
 ROUNDS_TOLD_SECONDS = 15.0
+ANNOUNCED_AT_ONCE = 1000
 
 log = structlog.get_logger(__name__)
 
 
-def dispatch(database: Database, queue: Queue, kind: str, job: str) -> None:
-    """Announce a committed job. A broker that is away is no error: the reaper will repeat it."""
+def dispatch(database: Database, queue: Queue, name: QueueName, *jobs: str) -> None:
+    """Announce committed jobs of a queue, one message each, which names none of them.
+
+    A broker that is away is no error: the reaper will repeat it.
+    """
+    sent = []
     try:
-        with traces.span("dispatch", "producer", attributes={"secateur.job": job}):
-            queue.wake(kind, job)
+        for job in jobs:
+            with traces.span("dispatch", "producer", attributes={"secateur.job": job}):
+                queue.wake(name)
+            sent.append(job)
     except Unavailable as error:
-        log.warning("dispatch_postponed", job=job, reason=error.detail)
-        return
-    lifecycle.mark_dispatched(database, job)
+        log.warning("dispatch_postponed", jobs=jobs[len(sent) :][:10], reason=error.detail)
+    if sent:
+        lifecycle.mark_dispatched(database, *sent)
 
 
 class Reaper:
@@ -95,8 +101,8 @@ class Reaper:
         """One look: lost leases, forgotten jobs, and now and then housekeeping."""
         if self._workers_could_renew():
             lifecycle.reap(self.database)
-        for queue in dict.fromkeys(QUEUES.values()):
-            self._redispatch([kind for kind in QUEUES if QUEUES[kind] == queue])
+        for queue in QUEUES:
+            self._redispatch(queue)
         self._since_housekeeping += self.settings.reaper_interval_seconds
         if self._since_housekeeping >= HOUSEKEEPING_SECONDS:
             self._since_housekeeping = 0.0
@@ -113,22 +119,28 @@ class Reaper:
         self._answered = now
         return now >= self._reap_from
 
-    def _redispatch(self, kinds: Sequence[str]) -> None:
-        """Announce again what waits too long, of the kinds that share a queue."""
-        kind = kinds[0]
-        waiting = lifecycle.undispatched(
+    def _redispatch(self, queue: QueueName) -> None:
+        """Announce again what waits too long.
+
+        Messages name no job, so that as many are missing as jobs wait beyond those messages that
+        still wait in the broker: a long queue must not grow by its own length every few seconds.
+        """
+        if not self._forgotten(queue, at_most=1):
+            return  # Without asking the broker, which may be away.
+        if forgotten := self._forgotten(queue, skip=self.queue.depth(queue)):
+            dispatch(self.database, self.queue, queue, *forgotten)
+
+    def _forgotten(
+        self, queue: QueueName, skip: int = 0, at_most: int = ANNOUNCED_AT_ONCE
+    ) -> tuple[str, ...]:
+        return lifecycle.undispatched(
             self.database,
-            kinds,
+            queue,
             self.settings.redispatch_seconds,
             self.settings.quota_running_jobs,
+            skip=skip,
+            at_most=at_most,
         )
-        if not waiting:
-            return
-        # Messages that still wait in the broker are not repeated: a long queue must not grow
-        # by its own length every few seconds.
-        missing = len(waiting) - self.queue.depth(kind)
-        for job in waiting[: max(missing, 0)]:
-            dispatch(self.database, self.queue, kind, job)
 
     def _housekeep(self) -> None:
         with self.database.write() as session:

@@ -19,6 +19,7 @@ from app.domain.metrics import Plan
 from app.domain.model import ModelInfo
 from app.domain.people import ANYBODY, Caller
 from app.domain.ports import Queue, Store
+from app.domain.queues import QueueName, queue_of, rank
 from app.domain.spec import PruningSpec
 from app.intake.fit import check_objective
 from app.observe import traces
@@ -26,6 +27,7 @@ from app.services import audit, events, quotas, tallies
 from app.services.dispatch import dispatch
 from app.services.errors import from_problem
 from app.services.idempotency import Answer, fingerprint, once
+from app.services.line import Line
 from app.services.resources import JobResource, job_resource
 from app.services.uploads import forget_files
 from app.settings import Settings
@@ -46,23 +48,25 @@ class Jobs:
         queue: Queue,
         settings: Settings,
         caller: Caller = ANYBODY,
+        line: Line | None = None,
     ) -> None:
         self.database = database
         self.store = store
         self.queue = queue
         self.settings = settings
         self.caller = caller
+        self.line = line or Line(settings)
 
     def of(self, caller: Caller) -> "Jobs":
         """The same on another's behalf."""
-        return Jobs(self.database, self.store, self.queue, self.settings, caller)
+        return Jobs(self.database, self.store, self.queue, self.settings, caller, self.line)
 
     # --- submit ----------------------------------------------------------------------------
     def submit(self, spec: PruningSpec, key: str | None = None) -> Answer:
         """Queue a job.
 
         Raises `InvalidSpec`, `DatasetMismatch`, `IdempotencyConflict`, `TooManyJobs`,
-        `StorageFull`.
+        `QueuesFull`, `StorageFull`.
         """
         self.check_limit(spec)
         answer = once(
@@ -74,22 +78,21 @@ class Jobs:
         )
         if not answer.replayed:
             log.info("job_submitted", job=answer.body["id"])
-            dispatch(self.database, self.queue, "prune", answer.body["id"])
+            dispatch(self.database, self.queue, answer.body["queue"], answer.body["id"])
         return answer
 
     def submit_as(self, id_: str, spec: PruningSpec) -> None:
         """Queue a job under an id of the caller's."""
         with self.database.write() as session:
-            self._create(session, spec, id_)
-        dispatch(self.database, self.queue, "prune", id_)
+            queue = self._create(session, spec, id_).body["queue"]
+        dispatch(self.database, self.queue, queue, id_)
 
     def _create(self, session: Session, spec: PruningSpec, id_: str = "") -> Answer:
         check_references(session, spec, self.caller.owner)
-        quotas.check_jobs(session, self.caller.owner, self.settings)
+        self.check_room(session)
         row = self.insert(session, spec, "prune", self.settings.max_attempts, id_)
         audit.record(session, self.caller, "job.submit", row.id)
-        position = _queue_position(session, row)
-        body = self._shown(row, position).model_dump(mode="json", by_alias=True)
+        body = self.shown(session, row).model_dump(mode="json", by_alias=True)
         return Answer(status=202, location=f"/v1/jobs/{row.id}", body=body)
 
     def insert(
@@ -121,14 +124,48 @@ class Jobs:
             time_limit_seconds=spec.time_limit_seconds or self.settings.job_time_limit_seconds,
             traceparent=traces.here(),
         )
+        self._line_up(row, spec, now)
         session.add(row)
         session.flush()
         events.record(session, row.id, "queued", {})
         session.refresh(row)
         return row
 
+    def _line_up(self, row: JobRow, spec: PruningSpec, now: float) -> None:
+        """Put a job at the end of its queue, or sooner by its priority."""
+        quick = row.kind != "prune"
+        row.queue = "quick" if quick else self.queue_of(spec)
+        row.memory_bytes = 0 if quick else spec.resources.memory_bytes or 0
+        row.priority = 0 if quick else spec.priority
+        row.queued_at = now
+        row.rank = rank(now, row.priority, self.settings.priority_seconds)
+
+    def queue_of(self, spec: PruningSpec) -> QueueName:
+        """The queue that a job waits in."""
+        return queue_of(spec.resources, self.settings.job_memory_bytes)
+
+    def check_room(self, session: Session, more: int = 1) -> None:
+        """Room for more jobs, the owner's and the whole service's.
+
+        Raises `TooManyJobs`, `QueuesFull`, `StorageFull`.
+        """
+        quotas.check_jobs(session, self.caller.owner, self.settings, more)
+        self.line.check_room(session, more)
+
+    def shown(self, session: Session, row: JobRow) -> JobResource:
+        """A job as its owner sees it."""
+        kept_days = self.settings.retention_days_jobs
+        position, reason = self.line.position(session, row), self.line.reason(session, row)
+        return job_resource(row, kept_days, position, reason)
+
     def check_limit(self, spec: PruningSpec) -> None:
-        """Raises `InvalidSpec` where a job asks for more time than the service allows."""
+        """Raises `InvalidSpec` where a job asks for more than the service allows."""
+        if spec.priority > self.settings.highest_priority:
+            raise InvalidSpec(
+                f"priority is {spec.priority}, and this service allows at most "
+                f"{self.settings.highest_priority} (setting SECATEUR_HIGHEST_PRIORITY).",
+                field="priority",
+            )
         limit = self.settings.job_time_limit_seconds
         if spec.time_limit_seconds is not None and spec.time_limit_seconds > limit:
             raise InvalidSpec(
@@ -153,7 +190,13 @@ class Jobs:
                 f"{self.settings.plan_timeout_seconds:g} s. Try again, or submit the job: it "
                 "waits in the queue."
             )
-        return Plan.model_validate(result)
+        plan = Plan.model_validate(result)
+        reason = await to_thread.run_sync(self._nobody, spec)
+        return plan.model_copy(update={"waiting_reason": reason})
+
+    def _nobody(self, spec: PruningSpec) -> str | None:
+        with self.database.read() as session:
+            return self.line.nobody(session, self.queue_of(spec), spec.resources.memory_bytes or 0)
 
     def _begin_plan(self, spec: PruningSpec) -> str:
         self.check_limit(spec)
@@ -161,7 +204,7 @@ class Jobs:
             check_references(session, spec, self.caller.owner)
             quotas.check_jobs(session, self.caller.owner, self.settings, kind="plan")
             row = self.insert(session, spec, "plan", attempts=2)
-        dispatch(self.database, self.queue, "plan", row.id)
+        dispatch(self.database, self.queue, "quick", row.id)
         return row.id
 
     async def answer(self, id_: str) -> dict[str, Any] | None:
@@ -198,7 +241,7 @@ class Jobs:
         """One job. Raises `NotFound`."""
         with self.database.read() as session:
             row = self._found(session, id_)
-            return self._shown(row, _queue_position(session, row))
+            return self.shown(session, row)
 
     def has_ended(self, id_: str) -> bool:
         """Whether a job has ended; a deleted one has."""
@@ -233,9 +276,7 @@ class Jobs:
             if value is not None:
                 query = query.where(column == value)
         with self.database.read() as session:
-            return [
-                self._shown(row, _queue_position(session, row)) for row in session.scalars(query)
-            ]
+            return [self.shown(session, row) for row in session.scalars(query)]
 
     def artifacts(self, id_: str) -> list[ArtifactFile]:
         """Files of a finished job, by name. Raises `NotFound`."""
@@ -276,7 +317,7 @@ class Jobs:
             stop(session, row)
             audit.record(session, self.caller, "job.cancel", id_)
             session.refresh(row)
-            return self._shown(row)
+            return self.shown(session, row)
 
     def retry(self, id_: str) -> JobResource:
         """Queue a failed or cancelled job again; harmless when it is queued or running already.
@@ -295,20 +336,21 @@ class Jobs:
             if row.state in (Status.FAILED, Status.CANCELLED):
                 spec = PruningSpec.model_validate(row.spec)
                 check_references(session, spec, self.caller.owner)
-                quotas.check_jobs(session, self.caller.owner, self.settings)
+                self.check_room(session)
                 audit.record(session, self.caller, "job.retry", id_)
                 row.state = Status.QUEUED
                 row.cancel_requested = False
                 row.error = row.finished_at = row.dispatched_at = row.progress = None
                 row.seconds_used = 0.0
                 row.attempts_allowed = row.fence + self.settings.max_attempts
+                self._line_up(row, spec, session.scalar(select(func.clock())) or 0.0)
                 row.traceparent = traces.here()
                 session.flush()
                 events.record(session, id_, "queued", {"reason": "retry"})
             session.refresh(row)
-            resource = self._shown(row, _queue_position(session, row))
+            resource = self.shown(session, row)
         if resource.status is Status.QUEUED:
-            dispatch(self.database, self.queue, "prune", id_)
+            dispatch(self.database, self.queue, resource.queue, id_)
         return resource
 
     def delete(self, id_: str) -> None:
@@ -320,9 +362,6 @@ class Jobs:
             session.delete(row)
             audit.record(session, self.caller, "job.delete", id_)
         forget_files(self.store, f"jobs/{id_}")
-
-    def _shown(self, row: JobRow, queue_position: int | None = None) -> JobResource:
-        return job_resource(row, self.settings.retention_days_jobs, queue_position)
 
     def _found(self, session: Session, id_: str, lock: bool = False) -> JobRow:
         query: Any = select(JobRow).where(
@@ -385,13 +424,3 @@ def stop(session: Session, row: JobRow) -> None:
         row.cancel_requested = True
         session.flush()
         events.record(session, row.id, "cancel_requested", {})
-
-
-def _queue_position(session: Session, row: JobRow) -> int | None:
-    if row.state != Status.QUEUED:
-        return None
-    return session.scalar(
-        select(func.count())
-        .select_from(JobRow)
-        .where(JobRow.kind == row.kind, JobRow.state == Status.QUEUED, JobRow.id < row.id)
-    )

@@ -9,11 +9,11 @@ raises the row's `fence`; whoever writes for an attempt names the fence it was g
 matching rows means that the job belongs to somebody else by now.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
-from sqlalchemy import and_, case, delete, func, insert, or_, select, true, update
+from sqlalchemy import and_, case, delete, func, insert, or_, select, text, true, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
@@ -23,10 +23,16 @@ from app.domain.errors import AttemptsExhausted, InternalError, SecateurError, U
 from app.domain.job import ArtifactFile, Attempt, Checkpoint, Progress, Status
 from app.domain.model import ModelInfo
 from app.domain.ports import content_sha256
+from app.domain.queues import QueueName
 from app.domain.spec import PruningSpec
-from app.services import events, quotas, tallies
+from app.services import events, tallies
+from app.services.line import next_job, running_by_owner
 
 log = structlog.get_logger(__name__)
+
+CLAIM_LOCK = 7_300_422
+"""PostgreSQL's number of the lock that a claim holds."""
+CLAIM_TRIES = 5
 
 DONE = Progress(phase="done", share=1.0, eta_seconds=0.0).model_dump(mode="json")
 
@@ -76,35 +82,77 @@ def claim(
     With `most_running`, a job whose owner has that many running stays in the queue.
     """
     with database.write() as session:
+        _lock_claims(session)
         if most_running is not None and not _may_run(session, job, most_running):
             return None
-        lost_one = _is_lost(session, job)
-        taken = _changed(
-            session,
-            update(JobRow)
-            .where(
-                JobRow.id == job,
-                JobRow.cancel_requested.is_(False),
-                JobRow.fence < JobRow.attempts_allowed,
-                or_(JobRow.state == Status.QUEUED, _expired()),
-            )
-            .values(
-                state=Status.RUNNING,
-                fence=JobRow.fence + 1,
-                seconds_used=JobRow.seconds_used + _seconds_of_lost_attempt(),
-                worker=worker,
-                lease_expires_at=func.clock() + lease_seconds,
-                attempt_started_at=func.clock(),
-                started_at=func.coalesce(JobRow.started_at, func.clock()),
-                error=None,
-            ),
+        return _take(session, job, worker, lease_seconds)
+
+
+def claim_next(
+    database: Database,
+    queue: QueueName,
+    worker: str,
+    lease_seconds: float,
+    *,
+    memory_bytes: int,
+    priority_seconds: float,
+    most_running: int | None = None,
+) -> Attempt | None:
+    """Take the job of a queue whose turn it is; None when there is nothing to take.
+
+    The order is that of `app.domain.queues`. Jobs that need more memory than the worker allows, and
+    those of owners who have `most_running` running, stay in the queue.
+    """
+    with database.write() as session:
+        _lock_claims(session)
+        for _ in range(CLAIM_TRIES):
+            job = next_job(session, queue, memory_bytes, priority_seconds, most_running)
+            if job is None:
+                return None
+            # None where its owner has cancelled it in between.
+            if attempt := _take(session, job, worker, lease_seconds):
+                return attempt
+    return None
+
+
+def _lock_claims(session: Session) -> None:
+    """One claim at a time: two would both count the jobs that run before either has begun, and
+    would both want the same next job. SQLite's writers already are one at a time.
+
+    Nobody waits for this lock who holds another.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": CLAIM_LOCK})
+
+
+def _take(session: Session, job: str, worker: str, lease_seconds: float) -> Attempt | None:
+    lost_one = _is_lost(session, job)
+    taken = _changed(
+        session,
+        update(JobRow)
+        .where(
+            JobRow.id == job,
+            JobRow.cancel_requested.is_(False),
+            JobRow.fence < JobRow.attempts_allowed,
+            or_(JobRow.state == Status.QUEUED, _expired()),
         )
-        if not taken:
-            return None
-        row = session.get_one(JobRow, job)
-        events.record(session, job, "running", {"attempt": row.fence})
-        tallies.began(session, row, lost_one=lost_one)
-        return _attempt(session, row)
+        .values(
+            state=Status.RUNNING,
+            fence=JobRow.fence + 1,
+            seconds_used=JobRow.seconds_used + _seconds_of_lost_attempt(),
+            worker=worker,
+            lease_expires_at=func.clock() + lease_seconds,
+            attempt_started_at=func.clock(),
+            started_at=func.coalesce(JobRow.started_at, func.clock()),
+            error=None,
+        ),
+    )
+    if not taken:
+        return None
+    row = session.get_one(JobRow, job, populate_existing=True)
+    events.record(session, job, "running", {"attempt": row.fence})
+    tallies.began(session, row, lost_one=lost_one)
+    return _attempt(session, row)
 
 
 def _is_lost(session: Session, job: str) -> bool:
@@ -117,24 +165,13 @@ def _is_lost(session: Session, job: str) -> bool:
 
 
 def _may_run(session: Session, job: str, most_running: int) -> bool:
-    # The row first, then the owner's lock, as in a retry: the other way round they could wait for
-    # each other.
-    row = session.get(JobRow, job, with_for_update=True)
-    if row is None or row.kind != "prune":
+    found = session.execute(
+        select(JobRow.owner, JobRow.kind, JobRow.state).where(JobRow.id == job)
+    ).one_or_none()
+    if found is None or found.kind != "prune":
         return True
-    quotas.lock(session, row.owner)
-    running = session.scalar(
-        select(func.count())
-        .select_from(JobRow)
-        .where(
-            JobRow.owner == row.owner,
-            JobRow.kind == "prune",
-            JobRow.state == Status.RUNNING,
-            JobRow.id != job,
-        )
-    )
-    session.expire(row)
-    return (running or 0) < most_running
+    others: int = running_by_owner(session)[found.owner] - (found.state == Status.RUNNING)
+    return others < most_running
 
 
 def _attempt(session: Session, row: JobRow) -> Attempt:
@@ -415,14 +452,17 @@ def _reap_one(database: Database, job: str) -> bool:
 
 def undispatched(
     database: Database,
-    kinds: Collection[str],
+    queue: QueueName,
     forgotten_after: float,
     most_running: int | None = None,
+    *,
+    skip: int = 0,
+    at_most: int = 1000,
 ) -> tuple[str, ...]:
     """Queued jobs never announced, or announced longer ago than `forgotten_after` seconds.
 
-    With `most_running`, without those of owners who have that many running: no worker would take
-    them.
+    The first `skip` are left out, and no more than `at_most` told. With `most_running`, without
+    those of owners who have that many running: no worker would take them.
     """
     may_run: Any = true()
     if most_running is not None:
@@ -432,13 +472,13 @@ def undispatched(
             .group_by(JobRow.owner)
             .having(func.count() >= most_running)
         )
-        may_run = or_(JobRow.kind != "prune", JobRow.owner.not_in(full))
+        may_run = or_(JobRow.queue == "quick", JobRow.owner.not_in(full))
     with database.read() as session:
         return tuple(
             session.scalars(
                 select(JobRow.id)
                 .where(
-                    JobRow.kind.in_(kinds),
+                    JobRow.queue == queue,
                     JobRow.state == Status.QUEUED,
                     may_run,
                     or_(
@@ -446,17 +486,19 @@ def undispatched(
                         JobRow.dispatched_at < func.clock() - forgotten_after,
                     ),
                 )
-                .order_by(JobRow.id)
+                .order_by(JobRow.owner, JobRow.rank, JobRow.id)
+                .offset(skip)
+                .limit(at_most)
             ).all()
         )
 
 
-def mark_dispatched(database: Database, job: str) -> None:
-    """Remember that a queued job was announced."""
+def mark_dispatched(database: Database, *jobs: str) -> None:
+    """Remember that queued jobs were announced."""
     with database.write() as session:
         session.execute(
             update(JobRow)
-            .where(JobRow.id == job, JobRow.state == Status.QUEUED)
+            .where(JobRow.id.in_(jobs), JobRow.state == Status.QUEUED)
             .values(dispatched_at=func.clock())
             .execution_options(synchronize_session=False)
         )

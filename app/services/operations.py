@@ -9,13 +9,14 @@ from typing import Any
 from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.adapters.database import Database, DatasetRow, JobRow, ModelRow
+from app.adapters.database import Database, JobRow
 from app.domain.base import Record
 from app.domain.errors import NotFound, WrongState
 from app.domain.job import Status
 from app.domain.people import Caller
 from app.domain.ports import Store
 from app.services import audit, events, tallies
+from app.services.collecting import Collector
 from app.services.jobs import stop
 from app.settings import Settings
 
@@ -211,29 +212,15 @@ def hand_back_all(database: Database) -> int:
     return len(rows)
 
 
-def garbage(database: Database, store: Store, older_than_seconds: float) -> Iterator[str]:
-    """Keys of uploads' contents that no row refers to, and that are old enough to be swept."""
-    for key in store.content_keys(older_than_seconds):
-        with database.read() as session:
-            used = session.scalar(
-                select(
-                    or_(
-                        select(ModelRow.id).where(ModelRow.key == key).exists(),
-                        select(DatasetRow.id).where(DatasetRow.key == key).exists(),
-                    )
-                )
-            )
-        if not used:
-            yield key
+def garbage(database: Database, store: Store, settings: Settings) -> Iterator[str]:
+    """Keys of files that no row refers to, and that are old enough to be deleted."""
+    return Collector(database, store, settings).garbage()
 
 
-def collect(database: Database, store: Store, older_than_seconds: float) -> list[str]:
+def collect(database: Database, store: Store, settings: Settings) -> list[str]:
     """Delete them; which were deleted."""
-    gone = [
-        key
-        for key in garbage(database, store, older_than_seconds)
-        if store.delete_old(key, older_than_seconds)
-    ]
+    grace = settings.blob_grace_seconds
+    gone = [key for key in garbage(database, store, settings) if store.delete_old(key, grace)]
     if gone:
         with database.write() as session:
             audit.record(session, Caller(), "admin.gc", "store", deleted=len(gone))

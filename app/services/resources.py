@@ -11,6 +11,7 @@ from app.domain.dataset import ALL, DatasetInfo
 from app.domain.job import Progress, Status
 from app.domain.metrics import Metrics
 from app.domain.model import ModelInfo
+from app.domain.queues import QueueName
 from app.domain.spec import PruningSpec
 from app.domain.upload import UploadKind, UploadState
 
@@ -92,7 +93,11 @@ class JobResource(Record):
     """1 for the first attempt; more when a worker was lost on the way."""
     cancel_requested: bool
     queue_position: int | None
-    """Jobs ahead of this one; null when not queued."""
+    """Jobs that are expected to start before this one; null when not queued."""
+    queue: QueueName
+    """Where it waits: by what it needs of a worker."""
+    waiting_reason: str | None = None
+    """Why a queued job will not start soon: no worker that is alive can take it."""
     progress: Progress | None
     error: Problem | None
     metrics: Metrics | None
@@ -176,7 +181,12 @@ def _upload(row: ModelRow | DatasetRow, kept_days: float) -> dict[str, Any]:
     }
 
 
-def job_resource(row: JobRow, kept_days: float, queue_position: int | None = None) -> JobResource:
+def job_resource(
+    row: JobRow,
+    kept_days: float,
+    queue_position: int | None = None,
+    waiting_reason: str | None = None,
+) -> JobResource:
     """A job's row as the API shows it."""
     status = Status(row.state)
     base = f"/v1/jobs/{row.id}"
@@ -192,6 +202,8 @@ def job_resource(row: JobRow, kept_days: float, queue_position: int | None = Non
             "attempt": row.fence,
             "cancel_requested": row.cancel_requested,
             "queue_position": queue_position,
+            "queue": row.queue,
+            "waiting_reason": waiting_reason,
             "progress": row.progress,
             "error": row.error,
             "metrics": row.result if row.kind == "prune" else None,

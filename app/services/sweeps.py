@@ -18,9 +18,10 @@ from app.domain.ids import new_id
 from app.domain.job import ENDED, Status
 from app.domain.metrics import State
 from app.domain.pareto import Point, by_interest, on_front
+from app.domain.queues import QueueName
 from app.domain.spec import PruningSpec
 from app.domain.sweep import Member, SweepSpec
-from app.services import audit, quotas
+from app.services import audit
 from app.services.dispatch import dispatch
 from app.services.idempotency import Answer, fingerprint, once
 from app.services.jobs import Jobs, check_references, stop
@@ -105,8 +106,11 @@ class Sweeps:
         print_ = fingerprint("sweep", sweep.model_dump(mode="json"))
         answer = once(self.database, f"sweeps:{self.caller.owner}", key, print_, create)
         if not answer.replayed:
-            for job in answer.body["jobs"]:
-                dispatch(self.database, self.jobs.queue, "prune", job["job"])
+            by_queue: dict[QueueName, list[str]] = {}
+            for job, (_, spec) in zip(answer.body["jobs"], specs, strict=True):
+                by_queue.setdefault(self.jobs.queue_of(spec), []).append(job["job"])
+            for queue, jobs in by_queue.items():
+                dispatch(self.database, self.jobs.queue, queue, *jobs)
         return answer
 
     def _check(self, session: Session, specs: Sequence[tuple[Member, PruningSpec]]) -> None:
@@ -119,7 +123,7 @@ class Sweeps:
                     f"{member.at}: {error.detail}", field=member.at, errors=error.errors
                 ) from error
         # After the rows' locks, as everywhere: the other way round two could wait for each other.
-        quotas.check_jobs(session, self.caller.owner, self.jobs.settings, len(specs))
+        self.jobs.check_room(session, len(specs))
 
     def get(self, id_: str) -> SweepResource:
         """One sweep. Raises `NotFound`."""

@@ -1,5 +1,7 @@
 """Which workers there are, and what they can confine jobs by: told by each, while it lives."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import delete, func, insert, select, update
 
 from app.adapters.database import Database, WorkerRow
@@ -18,9 +20,17 @@ class WorkerConfinement(Record):
     runs_jobs: bool
     """False where something required is missing and the operator has not allowed that."""
     confinement: Confinement
+    queues: list[str] = []
+    """What it serves."""
 
 
-def report(database: Database, name: str, confinement: Confinement) -> None:
+def report(
+    database: Database,
+    name: str,
+    confinement: Confinement,
+    queues: Sequence[str] = ("jobs", "quick"),
+    memory_bytes: int = 0,
+) -> None:
     """Say that a worker lives. Rows of those long gone are swept on the way."""
     told = confinement.model_dump(mode="json")
     with database.write() as session:
@@ -30,7 +40,15 @@ def report(database: Database, name: str, confinement: Confinement) -> None:
                 | (WorkerRow.seen_at < func.clock() - 10 * FORGOTTEN_SECONDS)
             )
         )
-        session.execute(insert(WorkerRow).values(name=name, seen_at=func.clock(), confinement=told))
+        session.execute(
+            insert(WorkerRow).values(
+                name=name,
+                seen_at=func.clock(),
+                confinement=told,
+                queues=" ".join(queues),
+                memory_bytes=memory_bytes,
+            )
+        )
 
 
 def renew(database: Database, name: str) -> bool:
@@ -68,4 +86,5 @@ def _seen(row: WorkerRow) -> WorkerConfinement:
         worker=row.name,
         runs_jobs=not confinement.missing or confinement.overridden,
         confinement=confinement,
+        queues=row.queues.split(),
     )

@@ -10,6 +10,8 @@ import yaml
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 OURS = ("api", "reaper", "worker", "worker-quick")
+OPTIONAL = ("worker-large", "redis-replica", "sentinel")
+"""Started where their profile is named."""
 
 _VARIABLE = re.compile(r"\$(?:\$|\{(?P<name>\w+)(?::(?P<kind>[-?])(?P<word>[^}]*))?\})")
 

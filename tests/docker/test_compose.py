@@ -9,10 +9,11 @@ import jsonschema
 import pytest
 import yaml
 
-from app.adapters.queue import QUEUES
+from app.domain.broker import read_broker_url
+from app.domain.queues import QUEUES
 from app.settings import Settings
 from tests.docker import compose, dockerfile
-from tests.docker.compose import COMPOSE, OURS, ROOT
+from tests.docker.compose import COMPOSE, OPTIONAL, OURS, ROOT
 
 GIB = 1024**3
 SETTINGS = {f"SECATEUR_{name}".upper() for name in Settings.model_fields}
@@ -43,7 +44,8 @@ def test_fits_the_schema(document: dict[str, Any]) -> None:
 
 
 def test_has_the_services(services: dict[str, Any]) -> None:
-    assert set(services) == {*OURS, "redis", "postgres"}
+    assert set(services) == {*OURS, "redis", "postgres", *OPTIONAL}
+    assert {name for name in services if "profiles" in services[name]} == set(OPTIONAL)
 
 
 def test_is_refused_without_a_password() -> None:
@@ -88,11 +90,11 @@ def test_declares_what_it_uses(document: dict[str, Any]) -> None:
 def test_waits_only_for_what_has_a_health_check(services: dict[str, Any]) -> None:
     for name in OURS:
         assert set(services[name]["depends_on"]) == {"redis", "postgres"}
-    for name in ("redis", "postgres", "reaper"):
+    for name in ("redis", "postgres", "reaper", "redis-replica", "sentinel"):
         assert "healthcheck" in services[name]
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", [*OURS, "worker-large"])
 def test_our_processes_are_confined(services: dict[str, Any], name: str) -> None:
     service = services[name]
     assert service["read_only"] is True
@@ -113,12 +115,12 @@ def test_every_variable_is_a_setting(services: dict[str, Any]) -> None:
     assert {"SECATEUR_BROKER_URL", "SECATEUR_DATABASE_URL", "SECATEUR_DATA_DIR"} <= ours
     assert ours <= SETTINGS
     # Likewise where the files only talk about them.
-    files = [COMPOSE, *(ROOT / "docker").iterdir()]
+    files = [COMPOSE, *(path for path in (ROOT / "docker").rglob("*") if path.is_file())]
     mentioned = set(re.findall(r"SECATEUR_[A-Z_]+", "".join(path.read_text() for path in files)))
     assert mentioned <= SETTINGS
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", [*OURS, "worker-large"])
 def test_the_data_folder_is_the_volume(services: dict[str, Any], name: str) -> None:
     service = services[name]
     folder = service["environment"]["SECATEUR_DATA_DIR"]
@@ -129,8 +131,11 @@ def test_the_data_folder_is_the_volume(services: dict[str, Any], name: str) -> N
 
 
 def test_every_queue_has_a_worker_of_its_own(services: dict[str, Any]) -> None:
-    commands = [services[name]["command"] for name in ("worker", "worker-quick")]
-    assert sorted(command[-1] for command in commands) == sorted(set(QUEUES.values()))
+    names = ("worker", "worker-large", "worker-quick")
+    commands = [services[name]["command"] for name in names]
+    # No gpu yet: a job's confinement opens no GPU.
+    assert [command[-1] for command in commands] == ["jobs", "large", "quick"]
+    assert {command[-1] for command in commands} == set(QUEUES) - {"gpu"}
     assert all(command[:-1] == ["secateur", "worker", "--queue"] for command in commands)
 
 
@@ -138,6 +143,24 @@ def test_a_job_may_use_the_memory_it_was_promised(services: dict[str, Any]) -> N
     for name in ("worker", "worker-quick"):
         limit = int(services[name]["mem_limit"].removesuffix("g")) * GIB
         assert limit > Settings.model_fields["job_memory_bytes"].default
+    large = services["worker-large"]
+    promised = int(large["environment"]["SECATEUR_JOB_MEMORY_BYTES"])
+    assert Settings.model_fields["job_memory_bytes"].default < promised
+    assert promised < int(large["mem_limit"].removesuffix("g")) * GIB
+
+
+def test_sentinels_watch_what_the_url_of_the_example_names(services: dict[str, Any]) -> None:
+    example = (ROOT / "docker" / ".env.example").read_text()
+    (url,) = re.findall(r"sentinel://\S+", example)
+    read = Settings(broker_url=url) and read_broker_url(url)
+    assert read.sentinels == (("sentinel", 26379),)
+    said = services["sentinel"]["command"][-1]
+    assert "port 26379" in said
+    assert f"sentinel monitor {read.master_name} redis 6379 2" in said
+    # Known by their names, which stay when an address changes.
+    for name in ("redis", "redis-replica"):
+        command = services[name]["command"]
+        assert command[command.index("--replica-announce-ip") + 1] == name
 
 
 def test_the_example_of_an_environment_names_every_variable_and_its_default() -> None:

@@ -37,7 +37,7 @@ from workers.supervise import Supervisor
 class SilentQueue:
     """A broker that forgets everything, which is allowed."""
 
-    def wake(self, kind: str, job: str) -> None:
+    def wake(self, queue: str) -> None:
         pass
 
     def depth(self, kind: str) -> int:

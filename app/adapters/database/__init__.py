@@ -1,6 +1,6 @@
 """The database: SQLite in WAL mode by default, PostgreSQL for many machines."""
 
-from app.adapters.database.engine import Database, migrate
+from app.adapters.database.engine import Database, Limits, migrate
 from app.adapters.database.tables import (
     ArtifactRow,
     AuditRow,
@@ -24,6 +24,7 @@ __all__ = [
     "EventRow",
     "JobRow",
     "KeyRow",
+    "Limits",
     "ModelRow",
     "SweepRow",
     "UploadRow",

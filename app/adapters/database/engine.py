@@ -8,17 +8,21 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event, func, select, text
+from sqlalchemy import Engine, create_engine, event, func, make_url, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.sql.functions import GenericFunction
 from sqlalchemy.types import Double
 
 from app.adapters.database import counts
+from app.domain.base import Record
 from app.domain.errors import Unavailable
 from app.observe.metrics import DATABASE_ERRORS, STATEMENTS, TRANSACTIONS, statement_kind
 
+KEPT_CONNECTIONS = 10
+"""Stay open while they are not used."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -40,12 +44,22 @@ def _postgresql_clock(element: Any, compiler: Any, **kw: Any) -> str:
     return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
 
 
+class Limits(Record):
+    """What one process takes of a PostgreSQL, and how long it waits for it."""
+
+    connections: int = 30
+    wait_seconds: float = 10.0
+    """For a connection, where all are in use."""
+    statement_seconds: float = 30.0
+    """Longest statement, with its wait for locks; 0 for any."""
+
+
 class Database:
     """Opens sessions; one per use case, short, never across a wait."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, limits: Limits | None = None) -> None:
         self.url = url
-        self.engine = _engine(url)
+        self.engine = _engine(url, limits or Limits())
         _measure(self.engine)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
@@ -74,6 +88,8 @@ class Database:
         try:
             with TRANSACTIONS.labels(operation).time():
                 yield
+        except PoolTimeout as error:
+            raise Unavailable("All connections to the database are in use; try again.") from error
         except OperationalError as error:
             DATABASE_ERRORS.inc()
             raise Unavailable("The database does not answer; try again in a moment.") from error
@@ -104,7 +120,8 @@ CLIENT_OPTIONS = {
     "keepalives_count": 3,
     "tcp_user_timeout": SILENT_SECONDS * 1000,
 }
-"""libpq's: without them a request to a machine that vanished waits for many minutes."""
+"""libpq's own words; what the URL says of them holds. Without them a request to a machine that
+vanished waits for many minutes."""
 SERVER_OPTIONS = {
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "3",
@@ -116,25 +133,34 @@ SERVER_OPTIONS = {
 """PostgreSQL's, for each session: a client that vanished must not hold what others wait for."""
 
 
-def _postgresql(url: str) -> Engine:
+def _postgresql(url: str, limits: Limits) -> Engine:
+    kept = min(limits.connections, KEPT_CONNECTIONS)
+    said = make_url(url).query
     engine = create_engine(
-        url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args=CLIENT_OPTIONS
+        url,
+        # A connection that a restart of the server has cut is noticed before it is used.
+        pool_pre_ping=True,
+        pool_size=kept,
+        max_overflow=limits.connections - kept,
+        pool_timeout=limits.wait_seconds,
+        connect_args={k: v for k, v in CLIENT_OPTIONS.items() if k not in said},
     )
+    session = SERVER_OPTIONS | {"statement_timeout": f"{round(limits.statement_seconds * 1000)}ms"}
 
     # In a statement and not at the connection's start, where poolers refuse options.
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
         with connection.cursor() as cursor:
-            for name, value in SERVER_OPTIONS.items():
+            for name, value in session.items():
                 cursor.execute(f"SET {name} = '{value}'")
         connection.commit()
 
     return engine
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, limits: Limits) -> Engine:
     if not url.startswith("sqlite"):
-        return _postgresql(url)
+        return _postgresql(url, limits)
     engine = create_engine(url, pool_size=20, max_overflow=40, connect_args={"timeout": 20})
 
     @event.listens_for(engine, "connect")

@@ -100,6 +100,13 @@ class JobRow(_Owned, Base):
         Index("ix_jobs_kind_id", "kind", "id"),
         Index("ix_jobs_owner_kind_id", "owner", "kind", "id"),
         Index("ix_jobs_owner_state", "owner", "state"),
+        # What the claim, the reaper and the figures of the queues ask for, without the rows.
+        Index(
+            "ix_jobs_line",
+            *("state", "queue", "owner", "rank", "id"),
+            *("priority", "queued_at", "dispatched_at", "memory_bytes"),
+        ),
+        Index("ix_jobs_served", "queue", "owner", "attempt_started_at"),
     )
     id: Mapped[str] = mapped_column(String(48), primary_key=True)
     kind: Mapped[str] = mapped_column(String(16))
@@ -125,6 +132,14 @@ class JobRow(_Owned, Base):
     error: Mapped[dict[str, Any] | None]
     result: Mapped[dict[str, Any] | None]
     last_event: Mapped[int] = mapped_column(default=0)
+    queue: Mapped[str] = mapped_column(String(16), default="jobs", server_default="jobs")
+    priority: Mapped[int] = mapped_column(default=0, server_default="0")
+    memory_bytes: Mapped[int] = mapped_column(default=0, server_default="0")
+    """What its process must be allowed; 0: whatever a worker allows."""
+    queued_at: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    """When it was submitted, or retried last."""
+    rank: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    """Place among the owner's own waiting jobs, lower first; see `app.domain.queues`."""
     sweep_id: Mapped[str | None] = mapped_column(String(48), index=True)
     sweep_index: Mapped[int | None]
     """Place in its sweep, from 0."""
@@ -152,6 +167,12 @@ class WorkerRow(Base):
     seen_at: Mapped[float]
     confinement: Mapped[dict[str, Any]]
     """An `app.domain.confinement.Confinement`: what it can confine jobs by."""
+    queues: Mapped[str] = mapped_column(
+        String(64), default="jobs quick", server_default="jobs quick"
+    )
+    """What it serves, separated by spaces."""
+    memory_bytes: Mapped[int] = mapped_column(default=0, server_default="0")
+    """What it allows a job's process."""
 
 
 class EventRow(Base):

@@ -24,8 +24,10 @@ from app.adapters.database import (
     DatasetRow,
     EventRow,
     JobRow,
+    Limits,
     ModelRow,
     SweepRow,
+    WorkerRow,
     migrate,
 )
 from app.adapters.database.engine import MIGRATIONS, SERVER_OPTIONS
@@ -180,6 +182,88 @@ def test_an_absent_database_is_unavailable(url: str) -> None:
     database = Database(url.format(port=free_port()))
     with pytest.raises(Unavailable):
         database.ping()
+    database.close()
+
+
+# --- PostgreSQL's limits and restarts ----------------------------------------------------------
+def test_a_statement_that_takes_too_long_is_given_up(postgres_url: str) -> None:
+    database = Database(postgres_url, Limits(statement_seconds=0.1))
+    with pytest.raises(Unavailable), database.read() as session:
+        session.execute(text("SELECT pg_sleep(5)"))
+    database.ping()
+    database.close()
+
+
+def test_who_finds_no_connection_is_told_to_try_again(postgres_url: str) -> None:
+    database = Database(postgres_url, Limits(connections=1, wait_seconds=0.05))
+    with database.read() as session:
+        session.execute(text("SELECT 1"))
+        with pytest.raises(Unavailable, match="in use"):
+            database.ping()
+    database.ping()
+    database.close()
+
+
+def test_the_url_s_own_words_hold(postgres_url: str) -> None:
+    url = make_url(postgres_url).update_query_dict({"options": "-c statement_timeout=1234"})
+    database = Database(url.render_as_string(hide_password=False))
+    with database.read() as session:
+        assert session.scalar(text("SHOW statement_timeout")) == "1234ms"
+    database.close()
+
+
+def test_a_restart_of_the_server_costs_the_open_transaction_and_no_more(postgres_url: str) -> None:
+    database, other = Database(postgres_url), Database(postgres_url)
+
+    def interrupted() -> None:
+        with database.write() as session:
+            session.execute(text("SELECT 1"))
+            # What a restart does to everybody's connection.
+            with other.write() as killer:
+                killer.execute(
+                    text(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                    )
+                )
+            session.execute(text("SELECT 1"))
+
+    database.ping()
+    with pytest.raises(Unavailable):
+        interrupted()
+    database.ping()
+    database.close()
+    other.close()
+
+
+def test_jobs_that_wait_keep_their_order_when_queues_come(fresh_url: str) -> None:
+    migrate(fresh_url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["url"] = fresh_url
+    command.downgrade(config, "0004")
+    engine = create_engine(fresh_url)
+    with engine.begin() as connection:
+        for id_, kind, at in (("job_1", "prune", 5.5), ("pln_1", "plan", 6.5)):
+            connection.execute(
+                text(
+                    "INSERT INTO jobs (id, kind, state, created_at, updated_at, spec, model_id, "
+                    "fence, attempts_allowed, cancel_requested, time_limit_seconds, seconds_used, "
+                    f"last_event) VALUES ('{id_}', '{kind}', 'queued', {at}, 1, '{{}}', 'mdl_1', "
+                    "0, 3, false, 60, 0, 1)"
+                )
+            )
+        connection.execute(
+            text("INSERT INTO workers (name, seen_at, confinement) VALUES ('w', 1, '{}')")
+        )
+    engine.dispose()
+    migrate(fresh_url)
+    database = Database(fresh_url)
+    with database.read() as session:
+        job, plan = session.get_one(JobRow, "job_1"), session.get_one(JobRow, "pln_1")
+        assert (job.queue, job.priority, job.queued_at, job.rank) == ("jobs", 0, 5.5, 5.5)
+        assert plan.queue == "quick"
+        assert session.get_one(WorkerRow, "w").queues == "jobs quick"
     database.close()
 
 

@@ -12,6 +12,7 @@ from app.adapters.queue import CeleryQueue
 from app.domain.errors import ChildCrashed, EngineRefusal, OutOfMemory
 from app.domain.job import Progress, Status
 from app.domain.metrics import Metrics
+from app.domain.queues import QueueName
 from app.services import lifecycle
 from app.services.examples import DATASET_FILE, MODEL_FILE
 from tests.app.api.conftest import SPEC, Api, check_problem
@@ -171,6 +172,7 @@ PLAN = {
     "layers": [],
     "target": None,
     "notes": [],
+    "waiting_reason": None,
 }
 FINDINGS = ({"field": "prune", "detail": "x"},)
 
@@ -187,9 +189,13 @@ FINDINGS = ({"field": "prune", "detail": "x"},)
 def test_a_dry_run_answers_what_the_worker_found(
     api: Api, monkeypatch: pytest.MonkeyPatch, ending: Any, status: int
 ) -> None:
-    def work(_: object, kind: str, job: str) -> None:
-        assert kind == "plan"
-        attempt, database = api.attempt(job), api.context.database
+    def work(_: object, queue: QueueName) -> None:
+        assert queue == "quick"
+        database = api.context.database
+        attempt = lifecycle.claim_next(
+            database, queue, "worker", 60, memory_bytes=1, priority_seconds=60
+        )
+        assert attempt is not None
         if isinstance(ending, dict):
             lifecycle.finish(database, attempt, Status.SUCCEEDED, result=ending)
         else:
@@ -199,7 +205,8 @@ def test_a_dry_run_answers_what_the_worker_found(
     with api.expecting(status):
         answer = api.post("/v1/specs/validate", json=SPEC)
     if isinstance(ending, dict):
-        assert answer.json() == ending
+        assert answer.json() | {"waiting_reason": None} == ending
+        assert "secateur worker --queue jobs" in answer.json()["waiting_reason"]
     else:
         problem = check_problem(answer)
         assert problem["type"] == f"/problems/{ending.slug}"

@@ -139,8 +139,8 @@ def test_an_unknown_model_is_not_found(world: World) -> None:
 
 def test_it_waits_in_the_quick_queue_and_cuts_nothing(world: World) -> None:
     id_ = world.analyses._begin("mdl_1")
-    assert world.queue.depth("analysis") == 1
-    assert world.queue.depth("prune") == 0
+    assert world.queue.depth("quick") == 1
+    assert world.queue.depth("jobs") == 0
     row = world.row(id_)
     assert id_.startswith("anl_")
     asked = PruningSpec.model_validate(row.spec)

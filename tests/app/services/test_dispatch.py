@@ -55,17 +55,17 @@ def take(world: World, broker: "redis.Redis") -> None:
 # --- announcing --------------------------------------------------------------------------------
 def test_a_submitted_job_is_announced_once(world: World, reaper: Reaper) -> None:
     job = world.job()
-    assert world.queue.depth("prune") == 1
+    assert world.queue.depth("jobs") == 1
     assert world.row(job).dispatched_at is not None
     reaper.round()
-    assert world.queue.depth("prune") == 1
+    assert world.queue.depth("jobs") == 1
 
 
-def test_the_message_carries_the_id_and_no_more(world: World, broker: "redis.Redis") -> None:
-    job = world.job()
+def test_a_message_names_its_queue_and_no_more(world: World, broker: "redis.Redis") -> None:
+    world.job()
     message = json.loads(broker.lindex("jobs", 0) or "")
     arguments, keywords, _ = json.loads(base64.b64decode(message["body"]))
-    assert (arguments, keywords) == ([job], {})
+    assert (arguments, keywords) == (["jobs"], {})
     assert "mdl_1" not in str(message)
 
 
@@ -82,7 +82,7 @@ def test_a_job_is_accepted_while_the_broker_is_away(
     row = world.row(answer.body["id"])
     assert (row.state, row.dispatched_at) == ("queued", None)
     Reaper(database, store, queue, world.settings).round()
-    assert queue.depth("prune") == 1
+    assert queue.depth("jobs") == 1
 
 
 def test_a_reaper_without_a_broker_says_so(world: World, broken_queue: CeleryQueue) -> None:
@@ -107,10 +107,10 @@ def test_a_flushed_broker_loses_no_job(world: World, reaper: Reaper, broker: "re
     jobs = [world.job() for _ in range(5)]
     broker.flushall()
     reaper.round()
-    assert world.queue.depth("prune") == 0, "announced a moment ago: not yet forgotten"
+    assert world.queue.depth("jobs") == 0, "announced a moment ago: not yet forgotten"
     forget_dispatch(world)
     reaper.round()
-    assert world.queue.depth("prune") == len(jobs)
+    assert world.queue.depth("jobs") == len(jobs)
 
 
 def test_a_long_queue_does_not_grow_by_its_own_length(world: World, reaper: Reaper) -> None:
@@ -119,7 +119,7 @@ def test_a_long_queue_does_not_grow_by_its_own_length(world: World, reaper: Reap
     for _ in range(20):
         forget_dispatch(world)
         reaper.round()
-    assert world.queue.depth("prune") == 10
+    assert world.queue.depth("jobs") == 10
 
 
 def test_messages_taken_by_dying_workers_are_sent_again_until_all_jobs_ran(
@@ -132,8 +132,8 @@ def test_messages_taken_by_dying_workers_are_sent_again_until_all_jobs_ran(
     for _ in range(20):
         forget_dispatch(world)
         reaper.round()
-        assert world.queue.depth("prune") <= 4
-        while world.queue.depth("prune"):
+        assert world.queue.depth("jobs") <= 4
+        while world.queue.depth("jobs"):
             broker.lpop("jobs")
             # Which job the message names does not matter to the count: claim the oldest.
             oldest = min(jobs - ran, default=None)
@@ -148,7 +148,7 @@ def test_a_lost_job_is_announced_again(world: World, reaper: Reaper, broker: "re
     world.lose_worker(attempt.job)
     reaper.round()
     assert world.row(attempt.job).state == "queued"
-    assert world.queue.depth("prune") == 1
+    assert world.queue.depth("jobs") == 1
 
 
 def test_running_and_ended_jobs_are_not_announced(
@@ -161,12 +161,12 @@ def test_running_and_ended_jobs_are_not_announced(
     broker.flushall()
     forget_dispatch(world)
     reaper.round()
-    assert world.queue.depth("prune") == 0
+    assert world.queue.depth("jobs") == 0
 
 
 def test_jobs_and_dry_runs_have_queues_of_their_own(world: World, broker: "redis.Redis") -> None:
     world.job()
-    dispatch(world.database, world.queue, "plan", "pln_1")
+    dispatch(world.database, world.queue, "quick", "pln_1")
     assert (broker.llen("jobs"), broker.llen("quick")) == (1, 1)
 
 

@@ -30,9 +30,9 @@ def test_a_repetition_is_answered_with_the_first_answer(world: World) -> None:
 
 def test_a_repetition_is_not_announced_again(world: World) -> None:
     world.jobs.submit(spec(), "key")
-    depth = world.queue.depth("prune")
+    depth = world.queue.depth("jobs")
     world.jobs.submit(spec(), "key")
-    assert world.queue.depth("prune") == depth
+    assert world.queue.depth("jobs") == depth
 
 
 def test_the_same_spec_written_in_another_way_is_a_repetition(world: World) -> None:

@@ -281,7 +281,9 @@ def test_a_plan_is_what_the_worker_answers(world: World) -> None:
         world,
         lambda attempt: lifecycle.finish(world.database, attempt, Status.SUCCEEDED, result=PLAN),
     )
-    assert made == Plan.model_validate(PLAN)
+    assert made.model_copy(update={"waiting_reason": None}) == Plan.model_validate(PLAN)
+    assert made.waiting_reason is not None
+    assert "No worker that is alive takes jobs that need nothing special" in made.waiting_reason
 
 
 def test_what_the_worker_refuses_is_refused(world: World) -> None:
@@ -301,11 +303,11 @@ def test_a_plan_that_nobody_made_blocks_nothing(
     with pytest.raises(Unavailable, match="No worker"):
         asyncio.run(world.jobs.plan(spec()))
     world.uploads.delete_model("mdl_1")
-    depth = queue.depth("plan")
+    depth = queue.depth("quick")
     with world.database.read() as session:
         assert session.scalars(select(JobRow.state)).all() == ["cancelled"]
     Reaper(database, store, queue, world.settings).round()
-    assert queue.depth("plan") == depth
+    assert queue.depth("quick") == depth
 
 
 def test_many_waiting_plans_leave_threads_for_others(

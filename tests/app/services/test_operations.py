@@ -136,12 +136,13 @@ def test_only_what_no_row_names_is_collected(world: World, store: FolderStore) -
         from app.adapters.database import ModelRow
 
         session.get_one(ModelRow, "mdl_1").key = keys[0]
-    assert list(operations.garbage(world.database, store, 3600)) == []
-    assert list(operations.garbage(world.database, store, -1)) == [keys[1]]
+    now = world.settings.model_copy(update={"blob_grace_seconds": -1.0})
+    assert list(operations.garbage(world.database, store, world.settings)) == []
+    assert list(operations.garbage(world.database, store, now)) == [keys[1]]
     assert (store.root / keys[1]).exists()
-    assert operations.collect(world.database, store, -1) == [keys[1]]
+    assert operations.collect(world.database, store, now) == [keys[1]]
     assert (store.root / keys[0]).exists()
     assert not (store.root / keys[1]).exists()
     assert audited(world) == [("admin.gc", "store")]
-    assert operations.collect(world.database, store, -1) == []
+    assert operations.collect(world.database, store, now) == []
     assert len(audited(world)) == 1

@@ -118,10 +118,10 @@ def test_only_so_many_jobs_run(make: MakeWorld) -> None:
     assert [attempt is not None for attempt in attempts] == [True, True, False]
     assert world.row(jobs[2]).state == Status.QUEUED
     # Nobody announces what no worker would take, until there is a place again.
-    assert lifecycle.undispatched(world.database, ["prune"], 0.0, 2) == ()
-    assert jobs[2] in lifecycle.undispatched(world.database, ["prune"], 0.0)
+    assert lifecycle.undispatched(world.database, "jobs", 0.0, 2) == ()
+    assert jobs[2] in lifecycle.undispatched(world.database, "jobs", 0.0)
     lifecycle.finish(world.database, attempts[0], Status.SUCCEEDED)
-    assert lifecycle.undispatched(world.database, ["prune"], -1.0, 2) == (jobs[2],)
+    assert lifecycle.undispatched(world.database, "jobs", -1.0, 2) == (jobs[2],)
     assert claim(world, jobs[2]) is not None
 
 
