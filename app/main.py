@@ -23,6 +23,7 @@ from app.api import (
     problems,
     schemas,
     sweeps,
+    webhooks,
 )
 from app.api.access import Access
 from app.api.context import Context
@@ -41,7 +42,8 @@ faster, with figures measured before and after in the same run.
 2. `GET /v1/models/{id}/analysis`: see what could be removed, and why the rest could not.
 3. `POST /v1/specs/validate`: see what a spec would cut. `POST /v1/jobs`: do it.
    Many at once: `POST /v1/sweeps`.
-4. `GET /v1/jobs/{id}` until `done`, or follow `…/events`; then download from `…/artifacts`.
+4. `GET /v1/jobs/{id}` until `done`, or follow `…/events`, or have it sent to you
+   (`POST /v1/webhooks`); then download from `…/artifacts`.
 
 Where the service asks for API keys, "Authorize" takes yours; elsewhere send it as
 `Authorization: Bearer sct_…`.
@@ -54,6 +56,7 @@ TAGS = [
     {"name": "datasets", "description": "Samples to fine-tune with and to measure on."},
     {"name": "jobs", "description": "Pruning jobs, their progress and their files."},
     {"name": "sweeps", "description": "Many jobs at once, compared side by side."},
+    {"name": "webhooks", "description": "Ends of jobs and sweeps, sent to you."},
     {"name": "service", "description": "What the service can do, and how it is."},
 ]
 
@@ -84,11 +87,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     problems.install(app)
     access.install(app, settings)
+    webhooks.describe(app)
     for module in (
         models,
         datasets,
         jobs,
         sweeps,
+        webhooks,
         events,
         artifacts,
         capabilities,
@@ -115,7 +120,7 @@ def _wrap(app: FastAPI, settings: Settings) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.allowed_origins,
-            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
             expose_headers=EXPOSED,
         )

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.domain.addresses import networks
 
 MIB = 1024 * 1024
 
@@ -42,6 +44,18 @@ class Settings(BaseSettings):
     """Jobs of one owner that may run at the same time; the others wait."""
     quota_queued_questions: int = Field(default=100, ge=1)
     """Dry runs and analyses of one owner that may wait at the same time."""
+    quota_webhooks: int = Field(default=20, ge=1)
+    """Webhooks that one owner may have."""
+    webhook_allow_networks: str = ""
+    """Addresses that webhooks may ask although they are not public: 10.1.0.0/16, 127.0.0.1, …"""
+    webhook_allow_http: bool = False
+    """Webhooks may have http:// URLs, which everybody on the way can read."""
+    webhook_timeout_seconds: float = Field(default=15.0, gt=0, le=120)
+    """How long a webhook's receiver may take for one delivery."""
+    webhook_give_up_days: float = Field(default=5.0, gt=0)
+    """A webhook at which nothing has arrived for this long is disabled."""
+    webhook_log_days: float = Field(default=30.0, gt=0)
+    """How long deliveries to webhooks are remembered."""
     slow_client_seconds: float = Field(default=30.0, gt=0)
     """How long a request's headers, or the next piece of its body, may take."""
     slowest_bytes_per_second: int = Field(default=1024, ge=0)
@@ -90,6 +104,12 @@ class Settings(BaseSettings):
     """json for machines, console for people."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """Least level that is logged."""
+
+    @field_validator("webhook_allow_networks")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        networks(text)
+        return text
 
     @property
     def effective_database_url(self) -> str:

@@ -18,6 +18,7 @@ from app.services.jobs import Jobs
 from app.services.keys import Keys
 from app.services.sweeps import Sweeps
 from app.services.uploads import Uploads
+from app.services.webhooks import Webhooks
 from app.settings import Settings
 
 
@@ -35,6 +36,7 @@ class Context:
     jobs: Jobs
     analyses: Analyses
     sweeps: Sweeps
+    webhooks: Webhooks
     examples: Examples
 
     @classmethod
@@ -57,6 +59,7 @@ class Context:
             jobs,
             Analyses(jobs),
             Sweeps(jobs),
+            Webhooks(database, settings),
             Examples(uploads, jobs),
         )
 
@@ -69,6 +72,7 @@ class Context:
             jobs=jobs,
             analyses=Analyses(jobs),
             sweeps=Sweeps(jobs),
+            webhooks=self.webhooks.of(caller),
             examples=Examples(uploads, jobs),
         )
 

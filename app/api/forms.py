@@ -53,6 +53,8 @@ Sha256 = Annotated[str | None, Query(pattern="^[0-9a-f]{64}$", description="Only
 ModelId = Annotated[Text, _named("mdl_example")]
 DatasetId = Annotated[Text, _named("dts_example")]
 SweepId = Annotated[Text, _named("swp_example")]
+WebhookId = Annotated[Text, _named("whk_example")]
+DeliveryId = Annotated[Text, _named("whd_example")]
 PlotKind = Annotated[Format, _named("svg")]
 JobId = Annotated[Text, _named("job_example")]
 FileName = Annotated[Text, _named("metrics.json")]

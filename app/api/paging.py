@@ -5,8 +5,17 @@ from typing import Generic, TypeVar
 from app.domain.base import Record
 from app.services.resources import DatasetResource, JobResource, ModelResource
 from app.services.sweeps import SweepResource
+from app.services.webhooks import DeliveryResource, WebhookResource
 
-Item = TypeVar("Item", ModelResource, DatasetResource, JobResource, SweepResource)
+Item = TypeVar(
+    "Item",
+    ModelResource,
+    DatasetResource,
+    JobResource,
+    SweepResource,
+    WebhookResource,
+    DeliveryResource,
+)
 
 
 class Page(Record, Generic[Item]):

@@ -15,10 +15,13 @@ from app.domain.errors import SecateurError, Unavailable
 from app.domain.job import ENDED, Status
 from app.domain.ports import Queue
 from app.services import audit, lifecycle
+from app.services.sender import Sender
 from app.settings import Settings
 
 ANSWER_KEPT_SECONDS = 600.0
 HOUSEKEEPING_SECONDS = 60.0
+LAST_DELIVERIES_SECONDS = 2.0
+"""At the end, for requests to webhooks that are on their way; the others are repeated."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,17 +46,21 @@ class Reaper:
         self.store = store
         self.queue = queue
         self.settings = settings
+        self.sender = Sender(database, settings)
         self._since_housekeeping = HOUSEKEEPING_SECONDS
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`; an error ends one round and never the loop."""
         while not stop.wait(self.settings.reaper_interval_seconds):
-            try:
-                self.round()
-            except SecateurError as error:
-                log.warning("reaper_round_failed", reason=error.detail)
-            except Exception:
-                log.exception("reaper_round_failed")
+            # Webhooks need no broker, so one that is away must not hold them up.
+            for part in (self.round, self.sender.round):
+                try:
+                    part()
+                except SecateurError as error:
+                    log.warning("reaper_round_failed", reason=error.detail)
+                except Exception:
+                    log.exception("reaper_round_failed")
+        self.sender.wait(LAST_DELIVERIES_SECONDS)
 
     def round(self) -> None:
         """One look: lost leases, forgotten jobs, and now and then housekeeping."""
@@ -93,6 +100,7 @@ class Reaper:
             )
         self._forget_answers()
         audit.forget(self.database, self.settings.audit_days)
+        self.sender.forget()
         self.store.sweep_temporary(max(self.settings.blob_grace_seconds, 3600.0))
         for key in self.store.content_keys(self.settings.blob_grace_seconds):
             self._sweep(key)

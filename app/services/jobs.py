@@ -21,7 +21,7 @@ from app.domain.people import ANYBODY, Caller
 from app.domain.ports import Queue
 from app.domain.spec import PruningSpec
 from app.intake.fit import check_objective
-from app.services import audit, events, quotas
+from app.services import audit, events, outbox, quotas
 from app.services.dispatch import dispatch
 from app.services.errors import from_problem
 from app.services.idempotency import Answer, fingerprint, once
@@ -370,6 +370,7 @@ def stop(session: Session, row: JobRow) -> None:
         row.cancel_requested = True
         session.flush()
         events.record(session, row.id, "cancelled", {})
+        outbox.job_ended(session, row.id)
     elif row.state == Status.RUNNING and not row.cancel_requested:
         row.cancel_requested = True
         session.flush()

@@ -19,11 +19,11 @@ from sqlalchemy.orm import Session
 from app.adapters.database import ArtifactRow, Database, DatasetRow, JobRow, ModelRow
 from app.domain.dataset import DatasetInfo
 from app.domain.errors import AttemptsExhausted, InternalError
-from app.domain.job import ArtifactFile, Attempt, Checkpoint, Progress, Status
+from app.domain.job import ENDED, ArtifactFile, Attempt, Checkpoint, Progress, Status
 from app.domain.model import ModelInfo
 from app.domain.ports import content_sha256
 from app.domain.spec import PruningSpec
-from app.services import events, quotas
+from app.services import events, outbox, quotas
 
 DONE = Progress(phase="done", share=1.0, eta_seconds=0.0).model_dump(mode="json")
 
@@ -225,6 +225,7 @@ def finish(
         if error is not None:
             data["error"] = error
         events.record(session, attempt.job, str(status), data)
+        outbox.job_ended(session, attempt.job)
 
 
 def hand_back(database: Database, attempt: Attempt, reason: str) -> None:
@@ -249,6 +250,8 @@ def hand_back(database: Database, attempt: Attempt, reason: str) -> None:
         ).scalar_one_or_none()
         if state is not None:
             events.record(session, attempt.job, state, {"reason": reason})
+            if state in ENDED:
+                outbox.job_ended(session, attempt.job)
 
 
 def reap(database: Database) -> tuple[str, ...]:
@@ -295,6 +298,8 @@ def _reap_one(database: Database, job: str) -> bool:
             .execution_options(synchronize_session=False)
         )
         events.record(session, job, str(values["state"]), reason)
+        if values["state"] in ENDED:
+            outbox.job_ended(session, job)
     return True
 
 

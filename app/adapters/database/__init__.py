@@ -5,11 +5,13 @@ from app.adapters.database.tables import (
     ArtifactRow,
     AuditRow,
     DatasetRow,
+    DeliveryRow,
     EventRow,
     JobRow,
     KeyRow,
     ModelRow,
     SweepRow,
+    WebhookRow,
     WorkerRow,
 )
 
@@ -18,11 +20,13 @@ __all__ = [
     "AuditRow",
     "Database",
     "DatasetRow",
+    "DeliveryRow",
     "EventRow",
     "JobRow",
     "KeyRow",
     "ModelRow",
     "SweepRow",
+    "WebhookRow",
     "WorkerRow",
     "migrate",
 ]
