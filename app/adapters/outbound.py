@@ -114,9 +114,9 @@ def post(url: str, headers: dict[str, str], body: bytes, policy: Policy) -> Send
 
 
 def _network_words(error: Exception) -> str:
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
+    cause: object = error
+    while isinstance(cause, Exception) and cause.args and isinstance(cause.args[0], Exception):
+        cause = cause.args[0]  # httpcore's errors hold what they stand for.
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"The receiver's certificate is not valid: {cause.verify_message}."
     said = str(cause).strip() or type(cause).__name__
@@ -129,7 +129,7 @@ def _ask(
     """Status, how the answer begins, and the wait that it asks for."""
     with (
         httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(),
+            ssl_context=httpx.create_ssl_context() if url.scheme == "https" else None,
             max_keepalive_connections=0,
             network_backend=network,
         ) as pool,

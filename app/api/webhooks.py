@@ -41,6 +41,8 @@ ROTATIONS: dict[str, Any] = {
     "at once": {"summary": "The old secret is known to others", "value": {"grace_hours": 0}},
 }
 
+NO_CHANGE, A_DAY = WebhookChange(), Rotation()
+
 
 @router.post(
     "/webhooks",
@@ -77,7 +79,7 @@ def get_webhook(ctx: Ctx, webhook_id: WebhookId) -> WebhookResource:
 def change_webhook(
     ctx: Ctx,
     webhook_id: WebhookId,
-    change: Annotated[WebhookChange, Body(openapi_examples=CHANGES)],
+    change: Annotated[WebhookChange, Body(openapi_examples=CHANGES)] = NO_CHANGE,
 ) -> WebhookResource:
     """Another URL, other events, on or off. What waits goes to the new URL, once it is enabled."""
     return ctx.webhooks.change(ctx.examples.ensure(webhook_id), change)
@@ -103,7 +105,7 @@ def delete_webhook(ctx: Ctx, webhook_id: WebhookId) -> Response:
 def rotate_secret(
     ctx: Ctx,
     webhook_id: WebhookId,
-    rotation: Annotated[Rotation, Body(openapi_examples=ROTATIONS)],
+    rotation: Annotated[Rotation, Body(openapi_examples=ROTATIONS)] = A_DAY,
 ) -> WebhookWithSecret:
     """A fresh secret, shown once. For `grace_hours` deliveries carry a signature of each."""
     return ctx.webhooks.rotate(ctx.examples.ensure(webhook_id), rotation)

@@ -17,6 +17,7 @@ NOT_PUBLIC: tuple[Network, ...] = tuple(
     ipaddress.ip_network(network)
     for network in (
         "168.63.129.16/32",  # Azure's host, from every virtual machine
+        "192.0.0.0/24",  # protocol assignments, Oracle's metadata among them
         "192.88.99.0/24",  # relays of 6to4
         "2001::/23",  # protocol assignments, Teredo among them: IPv4 in disguise
         "2001:db8::/32",  # documentation

@@ -16,7 +16,7 @@ from app.domain.base import Record
 from app.domain.ids import new_id
 from app.domain.job import ENDED, Status
 from app.domain.webhook import PING, DeliveryStatus
-from app.services.resources import Problem, moment
+from app.services.resources import moment
 
 Data = TypeVar("Data", bound=Record)
 
@@ -33,7 +33,8 @@ class JobEnded(Record):
     model: str
     dataset: str | None
     sweep: str | None
-    error: Problem | None
+    error: dict[str, Any] | None
+    """A problem as `GET /v1/jobs/{id}` shows it [RFC 9457], where the job has failed."""
     verdict: tuple[str, ...]
     """What was gained, in sentences, where the job has succeeded."""
     artifacts: tuple[str, ...]
@@ -101,7 +102,7 @@ def _sweep_may_have_ended(session: Session, hooks: list[WebhookRow], id_: str) -
     found = session.execute(
         select(JobRow.state, func.count()).where(JobRow.sweep_id == id_).group_by(JobRow.state)
     )
-    counts = {Status(state): count for state, count in found.tuples()}
+    counts = {Status(state): count for state, count in found}
     if counts.keys() <= ENDED:
         _write(session, hooks, "sweep.completed", id_, _sweep(sweep, counts))
 

@@ -223,7 +223,7 @@ def _due(session: Session) -> list[tuple[str, str, str]]:
             .where(waiting.c.place <= AT_ONCE_PER_WEBHOOK)
             .order_by(waiting.c.next_at, waiting.c.id)
             .limit(CANDIDATES)
-        ).tuples()
+        )
     )
 
 
@@ -236,7 +236,7 @@ def _in_flight(session: Session) -> Counter[str]:
         .where(DeliveryRow.state == DeliveryStatus.PENDING, DeliveryRow.lease_expires_at > _now())
         .group_by(DeliveryRow.webhook_id, WebhookRow.owner)
     )
-    for webhook, owner, number in found.tuples():
+    for webhook, owner, number in found:
         counts[webhook] += number
         counts[f"owner {owner}"] += number
     return counts

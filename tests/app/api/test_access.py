@@ -25,6 +25,7 @@ from tests.servers import free_port
 
 BOTH = (Scope.READ, Scope.WRITE)
 OPEN = {"GET /healthz", "GET /readyz", "GET /problems/{slug}"}
+HOOK = {"url": "https://hooks.example/secateur"}
 JSON = {"accept": "application/json"}
 
 
@@ -91,7 +92,10 @@ def _things_of_alice(api: Api, key: str) -> dict[str, str]:
     _finish(api, job)
     body = {"base": spec, "grid": {"seed": [1, 2]}}
     sweep = api.post("/v1/sweeps", json=body, headers=headers).json()["id"]
-    return {"model_id": model, "dataset_id": dataset, "job_id": job, "sweep_id": sweep}
+    hook = api.post("/v1/webhooks", json=HOOK, headers=headers).json()["id"]
+    delivery = api.post(f"/v1/webhooks/{hook}/test", headers=headers).json()["id"]
+    things = {"model_id": model, "dataset_id": dataset, "job_id": job, "sweep_id": sweep}
+    return things | {"webhook_id": hook, "delivery_id": delivery}
 
 
 def _finish(api: Api, job: str) -> None:
@@ -158,7 +162,7 @@ def test_another_owner_s_ids_are_unknown(guarded: Guarded) -> None:
             k: str(v) for k, v in problem.items()
         }, name
     assert walked >= 15
-    for path in ("models", "datasets", "jobs", "sweeps"):
+    for path in ("models", "datasets", "jobs", "sweeps", "webhooks"):
         id_ = guarded.ids[f"{path.rstrip('s')}_id"]
         assert guarded.send("alice", "GET", f"/v1/{path}/{id_}").json()["id"] == id_
 
@@ -177,7 +181,7 @@ def test_another_owner_s_ids_cannot_be_used(guarded: Guarded) -> None:
 
 
 def test_lists_show_one_s_own(guarded: Guarded) -> None:
-    for path in ("models", "datasets", "jobs", "sweeps"):
+    for path in ("models", "datasets", "jobs", "sweeps", "webhooks"):
         id_ = guarded.ids[f"{path.rstrip('s')}_id"]
         mine = guarded.send("reader", "GET", f"/v1/{path}?limit=200").json()["items"]
         theirs = guarded.send("bob", "GET", f"/v1/{path}?limit=200").json()["items"]
