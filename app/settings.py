@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     """Web pages of other origins that may use the API: https://a.example, … Empty: none."""
     requests_per_minute: int = Field(default=1200, ge=0)
     """With keys: requests that one owner may send; 0 for any number."""
+    refused_per_minute: int = Field(default=60, ge=0)
+    """Requests without a valid key that one address may send; 0 for any number."""
+    trusted_proxies: str = "127.0.0.1, ::1"
+    """Proxies whose X-Forwarded-For is believed: addresses and networks."""
     quota_stored_bytes: int = Field(default=512 * 1024 * MIB, gt=0)
     """What the uploads and results of one owner may hold."""
     quota_queued_jobs: int = Field(default=5000, ge=1)
@@ -105,7 +109,7 @@ class Settings(BaseSettings):
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """Least level that is logged."""
 
-    @field_validator("webhook_allow_networks")
+    @field_validator("webhook_allow_networks", "trusted_proxies")
     @classmethod
     def _are_networks(cls, text: str) -> str:
         networks(text)
