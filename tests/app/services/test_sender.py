@@ -1,9 +1,15 @@
 """What waits is sent: at least once, under one id, to one after the other, and never for good."""
 
 import json
+import os
+import re
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +35,9 @@ from app.services.sender import Sender
 from app.services.webhooks import DeliveryResource, Webhooks, WebhookWithSecret
 from tests.app.receivers import Receiver, receiver
 from tests.app.services.conftest import World
+from tests.servers import free_port
+
+README = Path(__file__).parents[3] / "README.md"
 
 
 @pytest.fixture
@@ -425,3 +434,41 @@ def test_the_reaper_sends_although_the_broker_is_away(
 
 def test_the_policy_is_the_settings_own(world: World) -> None:
     assert Sender(world.database, world.settings).policy == Policy()
+
+
+# --- the README's receiver -----------------------------------------------------------------------
+def test_the_readme_s_receiver_verifies_what_it_gets(post: Post) -> None:
+    found = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (code,) = [each for each in found if "standardwebhooks" in each]
+    assert "8900" in code
+    port = free_port()
+    hook = post.hook(f"http://127.0.0.1:{port}/")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code.replace("8900", str(port))],
+        env=os.environ | {"WEBHOOK_SECRET": hook.secret},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        post.job()
+        post.send()
+        delivery = post.only(hook)
+        assert delivery.status is DeliveryStatus.DELIVERED, delivery.log
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(f"{delivery.id} job.succeeded ")
+        post.webhooks.rotate(hook.id, Rotation(grace_hours=0))
+        post.webhooks.test(hook.id)
+        post.send()
+        assert post.deliveries(hook)[-1].log[0].response_status == 400
+    finally:
+        process.kill()
+        process.communicate()
