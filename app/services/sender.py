@@ -38,6 +38,7 @@ CANDIDATES = 1000
 LEASE_MARGIN_SECONDS = 60.0
 """Beyond the time limit of a request: a name's resolution may exceed it, and so may a report."""
 LOG_ENTRIES = 20
+LOST = "The process that sent it ended before it could say what came of it."
 DAY = 86_400.0
 USER_AGENT = f"Secateur/{version('secateur')}"
 
@@ -257,6 +258,8 @@ def _chosen(due: Iterable[tuple[str, str, str]], in_flight: Counter[str], most: 
 
 
 def _claim_one(session: Session, id_: str, lease: float) -> Message | None:
+    row = session.get(DeliveryRow, id_)
+    lost = row is not None and row.lease_expires_at is not None
     result = session.execute(
         update(DeliveryRow)
         .where(DeliveryRow.id == id_, _is_due())
@@ -271,10 +274,15 @@ def _claim_one(session: Session, id_: str, lease: float) -> Message | None:
     assert isinstance(result, CursorResult)
     if not result.rowcount:
         return None  # Another sender was faster, or it was deleted.
-    row = session.get_one(DeliveryRow, id_)
-    hook = session.get_one(WebhookRow, row.webhook_id)
+    assert row is not None
+    session.refresh(row)
     now = session.scalar(select(_now()))
-    old = hook.old_secret if (hook.old_secret_until or 0.0) > (now or 0.0) else None
+    assert now is not None
+    if lost:
+        gone = SendAttempt(at=now, seconds=0.0, error=LOST)
+        row.log = [*row.log, gone.model_dump(mode="json")][-LOG_ENTRIES:]
+    hook = session.get_one(WebhookRow, row.webhook_id)
+    old = hook.old_secret if (hook.old_secret_until or 0.0) > now else None
     return Message(
         id=row.id,
         attempt=row.attempts,
