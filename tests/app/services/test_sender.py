@@ -40,6 +40,10 @@ from tests.servers import free_port
 README = Path(__file__).parents[3] / "README.md"
 
 
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""Where nothing depends on locks and types: once is enough."""
+
+
 @pytest.fixture
 def there() -> Iterator[Receiver]:
     with receiver() as made:
@@ -167,6 +171,7 @@ def test_a_receiver_that_was_down_gets_it_later_under_the_same_id(
         Webhook(hook.secret).verify(got.body, got.headers)
 
 
+@ON_SQLITE
 def test_the_attempts_end_after_three_days_and_can_be_begun_anew(
     post: Post, there: Receiver
 ) -> None:
@@ -188,6 +193,7 @@ def test_the_attempts_end_after_three_days_and_can_be_begun_anew(
     assert len(post.only(hook).log) == MOST_ATTEMPTS + 1
 
 
+@ON_SQLITE
 def test_what_has_arrived_can_be_sent_again(post: Post, there: Receiver) -> None:
     hook = post.hook(there.url)
     post.job()
@@ -283,6 +289,7 @@ def test_there_are_limits_for_each_webhook_each_owner_and_all() -> None:
 
 
 # --- pings, rotation, disabling ------------------------------------------------------------------
+@ON_SQLITE
 def test_a_ping_is_sent_once_also_to_a_webhook_that_is_off(post: Post, there: Receiver) -> None:
     hook = post.hook(there.url)
     post.webhooks.change(hook.id, WebhookChange(enabled=False))
@@ -302,6 +309,7 @@ def test_a_ping_is_sent_once_also_to_a_webhook_that_is_off(post: Post, there: Re
     assert post.webhooks.delivery(hook.id, asked["id"]).status is DeliveryStatus.DELIVERED
 
 
+@ON_SQLITE
 def test_both_secrets_sign_while_one_is_exchanged(post: Post, there: Receiver) -> None:
     old = post.hook(there.url)
     new = post.webhooks.rotate(old.id, Rotation(grace_hours=1))
@@ -348,6 +356,7 @@ def test_a_webhook_at_which_nothing_arrives_is_disabled_and_waits(
     assert post.only(hook).status is DeliveryStatus.DELIVERED
 
 
+@ON_SQLITE
 def test_what_arrives_in_between_keeps_a_webhook(post: Post, there: Receiver) -> None:
     hook = post.hook(there.url)
     there.status = 500
@@ -359,6 +368,7 @@ def test_what_arrives_in_between_keeps_a_webhook(post: Post, there: Receiver) ->
     assert post.webhooks.get(hook.id).failing_since is None
 
 
+@ON_SQLITE
 def test_a_receiver_that_is_gone_is_asked_no_more(post: Post, there: Receiver) -> None:
     hook = post.hook(there.url)
     there.status = 410
@@ -369,6 +379,7 @@ def test_a_receiver_that_is_gone_is_asked_no_more(post: Post, there: Receiver) -
     assert "410 Gone" in (shown.disabled_reason or "")
 
 
+@ON_SQLITE
 def test_a_receiver_that_is_forbidden_by_now_is_not_asked(post: Post, there: Receiver) -> None:
     hook = post.hook(there.url)
     post.job()
@@ -397,6 +408,7 @@ def test_deliveries_are_forgotten_after_a_while(post: Post, there: Receiver) -> 
         post.webhooks.delivery(hook.id, old.id)
 
 
+@ON_SQLITE
 def test_an_error_in_a_thread_leaves_the_delivery_due(post: Post) -> None:
     def broken(*_: object) -> SendAttempt:
         raise RuntimeError("a defect")
@@ -410,6 +422,7 @@ def test_an_error_in_a_thread_leaves_the_delivery_due(post: Post) -> None:
     assert delivery.next_attempt_at is not None
 
 
+@ON_SQLITE
 def test_the_reaper_sends_although_the_broker_is_away(
     post: Post, there: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -432,11 +445,13 @@ def test_the_reaper_sends_although_the_broker_is_away(
     assert json.loads(there.got[0].body)["type"] == "job.succeeded"
 
 
+@ON_SQLITE
 def test_the_policy_is_the_settings_own(world: World) -> None:
     assert Sender(world.database, world.settings).policy == Policy()
 
 
 # --- the README's receiver -----------------------------------------------------------------------
+@ON_SQLITE
 def test_the_readme_s_receiver_verifies_what_it_gets(post: Post) -> None:
     found = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     (code,) = [each for each in found if "standardwebhooks" in each]
