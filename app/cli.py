@@ -334,7 +334,7 @@ def _serve_api(settings: Settings, listener: socket.socket, *, reaper: bool) -> 
     server = Server(
         create_app(settings),
         f"Secateur is ready at http://{name}:{address[1]} (Swagger UI: /docs)",
-        settings.slow_client_seconds,
+        settings,
     )
     stop = threading.Event()
     thread = None

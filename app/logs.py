@@ -10,13 +10,15 @@ import structlog
 from app.observe import traces
 from app.settings import Settings
 
-SECRETS = re.compile(r"(sct_[0-9a-f]{12}_)[0-9a-f]{48}|(://[^\s:/@]*:)[^\s/@]+(?=@)")
-"""Of API keys, the part after their id; of addresses, the password."""
+SECRETS = re.compile(
+    r"(sct_[0-9a-f]{12}_)[0-9a-f]{48}|(://[^\s:/@]*:)[^\s/@]+(?=@)|(whsec_)[A-Za-z0-9+/=]{20,}"
+)
+"""Of API keys, the part after their id; of addresses, the password; webhooks' secrets."""
 
 
 def without_secrets(_: Any, __: str, line: Any) -> str:
     """A finished line, whoever wrote it and whatever a client put into a path."""
-    return SECRETS.sub(lambda found: f"{found[1] or found[2]}…", str(line))
+    return SECRETS.sub(lambda found: f"{found[1] or found[2] or found[3]}…", str(line))
 
 
 def _traced(_: Any, __: str, event: Any) -> Any:

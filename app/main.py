@@ -24,6 +24,7 @@ from app.api import (
     schemas,
     sweeps,
     uploads,
+    webhooks,
 )
 from app.api.access import Access
 from app.api.context import Context
@@ -43,7 +44,8 @@ faster, with figures measured before and after in the same run.
 2. `GET /v1/models/{id}/analysis`: see what could be removed, and why the rest could not.
 3. `POST /v1/specs/validate`: see what a spec would cut. `POST /v1/jobs`: do it.
    Many at once: `POST /v1/sweeps`.
-4. `GET /v1/jobs/{id}` until `done`, or follow `…/events`; then download from `…/artifacts`.
+4. `GET /v1/jobs/{id}` until `done`, or follow `…/events`, or have it sent to you
+   (`POST /v1/webhooks`); then download from `…/artifacts`.
 
 Where the service asks for API keys, "Authorize" takes yours; elsewhere send it as
 `Authorization: Bearer sct_…`.
@@ -61,6 +63,7 @@ TAGS = [
     },
     {"name": "jobs", "description": "Pruning jobs, their progress and their files."},
     {"name": "sweeps", "description": "Many jobs at once, compared side by side."},
+    {"name": "webhooks", "description": "Ends of jobs and sweeps, sent to you."},
     {"name": "service", "description": "What the service can do, and how it is."},
 ]
 
@@ -94,12 +97,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     problems.install(app)
     access.install(app, settings)
+    webhooks.describe(app)
     for module in (
         models,
         datasets,
         uploads,
         jobs,
         sweeps,
+        webhooks,
         events,
         artifacts,
         capabilities,

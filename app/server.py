@@ -7,6 +7,9 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from app.domain.addresses import networks
+from app.settings import Settings
+
 TICKS = 10
 """Uvicorn's clock ticks ten times a second."""
 
@@ -14,7 +17,7 @@ TICKS = 10
 class Server(uvicorn.Server):
     """Prints one line when requests are answered; hangs up on who connects and asks nothing."""
 
-    def __init__(self, app: FastAPI, ready: str, slow_client_seconds: float = 30.0) -> None:
+    def __init__(self, app: FastAPI, ready: str, settings: Settings) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -22,10 +25,11 @@ class Server(uvicorn.Server):
                 access_log=False,
                 timeout_graceful_shutdown=5,
                 timeout_keep_alive=30,
+                forwarded_allow_ips=[str(each) for each in networks(settings.trusted_proxies)],
             )
         )
         self._ready = ready
-        self._patience = slow_client_seconds
+        self._patience = settings.slow_client_seconds
         self._waiting: dict[Any, float] = {}
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.domain.addresses import networks
 from app.domain.broker import read_broker_url
 from app.domain.queues import HIGHEST_PRIORITY, QUEUES, QueueName
 
@@ -55,6 +56,10 @@ class Settings(BaseSettings):
     """Web pages of other origins that may use the API: https://a.example, … Empty: none."""
     requests_per_minute: int = Field(default=1200, ge=0)
     """With keys: requests that one owner may send; 0 for any number."""
+    refused_per_minute: int = Field(default=60, ge=0)
+    """Requests without a valid key that one address may send; 0 for any number."""
+    trusted_proxies: str = "127.0.0.1, ::1"
+    """Proxies whose X-Forwarded-For is believed: addresses and networks."""
     quota_stored_bytes: int = Field(default=512 * 1024 * MIB, gt=0)
     """What the uploads and results of one owner may hold."""
     quota_unfinished_uploads: int = Field(default=1000, ge=1)
@@ -75,6 +80,18 @@ class Settings(BaseSettings):
     """What a worker serves unless --queue says it: jobs, quick (dry runs), gpu, large (memory)."""
     quota_queued_questions: int = Field(default=100, ge=1)
     """Dry runs and analyses of one owner that may wait at the same time."""
+    quota_webhooks: int = Field(default=20, ge=1)
+    """Webhooks that one owner may have."""
+    webhook_allow_networks: str = ""
+    """Addresses that webhooks may ask although they are not public: 10.1.0.0/16, 127.0.0.1, …"""
+    webhook_allow_http: bool = False
+    """Webhooks may have http:// URLs, which everybody on the way can read."""
+    webhook_timeout_seconds: float = Field(default=15.0, gt=0, le=120)
+    """How long a webhook's receiver may take for one delivery."""
+    webhook_give_up_days: float = Field(default=5.0, gt=0)
+    """A webhook at which nothing has arrived for this long is disabled."""
+    webhook_log_days: float = Field(default=30.0, gt=0)
+    """How long deliveries to webhooks are remembered."""
     slow_client_seconds: float = Field(default=30.0, gt=0)
     """How long a request's headers, or the next piece of its body, may take."""
     slowest_bytes_per_second: int = Field(default=1024, ge=0)
@@ -134,6 +151,12 @@ class Settings(BaseSettings):
         if url:
             read_broker_url(url)
         return url
+
+    @field_validator("webhook_allow_networks", "trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        networks(text)
+        return text
 
     @property
     def effective_database_url(self) -> str:

@@ -83,7 +83,10 @@ class Access:
             allowance = await self._count(scope, caller)
             if allowance is not None and not allowance.allowed:
                 raise _too_many(allowance)
-        except SecateurError as error:
+        except SecateurError as refused:
+            error = refused
+            if isinstance(error, Unauthenticated):
+                error = await self._count_stranger(scope, error)
             answer = problem_response(Request(scope), error, _challenge(scope, error))
             await answer(scope, receive, _counting(send, allowance))
             return
@@ -123,6 +126,37 @@ class Access:
         if caller.key is None or not limit:
             return None
         return await to_thread.run_sync(_context(scope).limiter.hit, caller.owner, limit)
+
+    async def _count_stranger(self, scope: Scope, refused: Unauthenticated) -> SecateurError:
+        """What is answered to a request without a valid key: after too many, another error.
+
+        Only those are counted, and a valid key is always let in: people behind one proxy share its
+        address with whoever guesses keys there.
+        """
+        limit, address = self.settings.refused_per_minute, _address(scope)
+        if not limit or address is None:
+            return refused
+        hit = _context(scope).limiter.hit
+        allowance = await to_thread.run_sync(hit, f"address:{address}", limit)
+        if allowance is None or allowance.allowed:
+            return refused
+        wait = max(math.ceil(allowance.reset_seconds), 1)
+        return TooManyRequests(
+            f"More than {limit} requests without a valid key came from {address} within a minute. "
+            f"{HOW} (Setting SECATEUR_REFUSED_PER_MINUTE.)",
+            retry_after_seconds=wait,
+        )
+
+
+def _address(scope: Scope) -> str | None:
+    """Whose requests are counted together: an address, or a network that IPv6 gives one client."""
+    try:
+        address = ipaddress.ip_address((scope.get("client") or ("",))[0])
+    except ValueError:
+        return None
+    if address.version == 4:
+        return str(address)
+    return str(ipaddress.ip_network((address, 64), strict=False))
 
 
 def _context(scope: Scope) -> Context:

@@ -21,6 +21,7 @@ from app.services.reading import Reading
 from app.services.resumable import Resumable
 from app.services.sweeps import Sweeps
 from app.services.uploads import Uploads
+from app.services.webhooks import Webhooks
 from app.settings import Settings
 
 
@@ -40,6 +41,7 @@ class Context:
     jobs: Jobs
     analyses: Analyses
     sweeps: Sweeps
+    webhooks: Webhooks
     examples: Examples
 
     @classmethod
@@ -67,6 +69,7 @@ class Context:
             jobs,
             Analyses(jobs),
             Sweeps(jobs),
+            Webhooks(database, settings),
             Examples(uploads, jobs),
         )
 
@@ -80,6 +83,7 @@ class Context:
             jobs=jobs,
             analyses=Analyses(jobs),
             sweeps=Sweeps(jobs),
+            webhooks=self.webhooks.of(caller),
             examples=Examples(uploads, jobs),
         )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -22,6 +23,8 @@ router = APIRouter(prefix="/v1", tags=["jobs"], responses=responses(422, 503))
 
 POLL_SECONDS = 0.3
 PING_SECONDS = 10.0
+KEY_CHECK_SECONDS = 10.0
+"""How long a stream outlives the key that opened it."""
 DIGITS = 15
 NUMBER = re.compile(rf"[0-9]{{1,{DIGITS}}}")
 RETRY_MILLISECONDS = 1000
@@ -59,8 +62,9 @@ async def follow_job(
     """What happens to the job, as it happens; the stream ends with the job.
 
     A client that was cut off reconnects with `Last-Event-ID` (browsers do so by themselves) or
-    `?after=`, and misses nothing. Kinds: queued, running, phase, cut, epoch, evaluation,
-    progress, checkpoint, note, cancel_requested, and the way it ended.
+    `?after=`, and misses nothing. A stream ends soon after the key that opened it. Kinds: queued,
+    running, phase, cut, epoch, evaluation, progress, checkpoint, note, cancel_requested, and the
+    way it ended.
     """
     job_id = await to_thread.run_sync(ctx.examples.ensure, job_id)
     last = max(after, _number(last_event_id))
@@ -97,7 +101,13 @@ def _json_page(ctx: Context, job_id: str, last: int) -> JSONResponse:
 async def _stream(ctx: Context, job_id: str, last: int) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=RETRY_MILLISECONDS, comment="Secateur")
     silent = 0.0
+    looked_at_key = time.monotonic()
     while True:
+        if time.monotonic() - looked_at_key >= KEY_CHECK_SECONDS:
+            looked_at_key = time.monotonic()
+            if not await to_thread.run_sync(ctx.keys.still_opens, ctx.jobs.caller):
+                yield format_sse_event(comment="the key is no longer valid")
+                return
         done = await to_thread.run_sync(ctx.jobs.has_ended, job_id)
         found = await to_thread.run_sync(events.after, ctx.database, job_id, last)
         for event in found:

@@ -5,8 +5,18 @@ from typing import Generic, TypeVar
 from app.domain.base import Record
 from app.services.resources import DatasetResource, JobResource, ModelResource, UploadResource
 from app.services.sweeps import SweepResource
+from app.services.webhooks import DeliveryResource, WebhookResource
 
-Item = TypeVar("Item", ModelResource, DatasetResource, JobResource, SweepResource, UploadResource)
+Item = TypeVar(
+    "Item",
+    ModelResource,
+    DatasetResource,
+    JobResource,
+    SweepResource,
+    UploadResource,
+    WebhookResource,
+    DeliveryResource,
+)
 
 
 class Page(Record, Generic[Item]):

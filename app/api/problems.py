@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from app.api.refusals import count_refusal
 from app.domain import errors
-from app.domain.errors import InvalidParameter, InvalidSpec, SecateurError
+from app.domain.errors import InvalidParameter, InvalidSpec, InvalidWebhook, SecateurError
 from app.services.resources import Problem
 
 MEDIA_TYPE = "application/problem+json"
@@ -137,14 +137,19 @@ def field_path(location: tuple[Any, ...], body: Any) -> str:
     return ".".join(path)
 
 
-def _validation(error: RequestValidationError) -> SecateurError:
+def _validation(error: RequestValidationError, path: str) -> SecateurError:
     if isinstance(error.body, bytes):
-        return InvalidSpec(
+        return _kind(path)(
             "The body is not declared as JSON: send it with Content-Type: application/json."
         )
     found = error.errors()
     in_body = any(finding["loc"][0] == "body" for finding in found)
-    return _invalid(InvalidSpec if in_body else InvalidParameter, found, error.body)
+    return _invalid(_kind(path) if in_body else InvalidParameter, found, error.body)
+
+
+def _kind(path: str) -> type[SecateurError]:
+    """What a body is that is not valid."""
+    return InvalidWebhook if path.startswith("/v1/webhooks") else InvalidSpec
 
 
 def invalid_spec(error: ValidationError, raw: Any, within: str) -> InvalidSpec:
@@ -248,7 +253,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return problem_response(request, _validation(error))
+        return problem_response(request, _validation(error, request.url.path))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:

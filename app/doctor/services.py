@@ -122,7 +122,9 @@ def store(settings: Settings) -> Check:
         _probe(open_store(settings))
         spent = (time.perf_counter() - began) * 1000
     except (SecateurError, OSError) as error:
-        advice = "Uploads and results fail. Is the disk full, the folder another's, the bucket away?"
+        advice = (
+            "Uploads and results fail. Is the disk full, the folder another's, the bucket away?"
+        )
         return check("store", "fail", f"{where}: {error}", advice)
     return check("store", "ok", f"{where}: wrote, read, deleted in {spent:.1f} ms")
 

@@ -7,6 +7,7 @@ SecateurError
 │   ├── InvalidDataset
 │   ├── DatasetMismatch
 │   ├── InvalidUpload
+│   ├── InvalidWebhook
 │   └── InvalidParameter
 ├── Unauthenticated         no key, or one that is not valid
 ├── Forbidden               the key, or the page that asks, may not do this
@@ -14,6 +15,7 @@ SecateurError
 ├── Conflict                the request is right, the moment is not
 │   ├── InUse
 │   ├── WrongState
+│   ├── TooManyWebhooks
 │   └── IdempotencyConflict
 ├── TooLarge
 ├── StorageFull             the owner has no room left
@@ -132,6 +134,13 @@ class InvalidUpload(InvalidInput):
     title = "The upload is not valid"
 
 
+class InvalidWebhook(InvalidInput):
+    """The webhook names a URL that is not asked, or events that there are not."""
+
+    slug = "invalid-webhook"
+    title = "The webhook is not valid"
+
+
 class InvalidParameter(InvalidInput):
     """A path, query or header parameter is wrong."""
 
@@ -216,6 +225,13 @@ class WrongState(Conflict):
 
     slug = "wrong-state"
     title = "The job's status does not allow this"
+
+
+class TooManyWebhooks(Conflict):
+    """The owner has as many webhooks as one owner may have."""
+
+    slug = "too-many-webhooks"
+    title = "There are too many webhooks"
 
 
 class IdempotencyConflict(Conflict):

@@ -17,12 +17,15 @@ from app.domain.queues import QUEUES, QueueName
 from app.observe import traces
 from app.services import audit, lifecycle, tallies
 from app.services.collecting import Collector
+from app.services.sender import Sender
 from app.settings import Settings
 
 ANSWER_KEPT_SECONDS = 600.0
 HOUSEKEEPING_SECONDS = 60.0
 ROUNDS_TOLD_SECONDS = 15.0
 ANNOUNCED_AT_ONCE = 1000
+LAST_DELIVERIES_SECONDS = 2.0
+"""At the end, for requests to webhooks that are on their way; the others are repeated."""
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +55,7 @@ class Reaper:
         self.store = store
         self.queue = queue
         self.settings = settings
+        self.sender = Sender(database, settings)
         self._since_housekeeping = HOUSEKEEPING_SECONDS
         self._answered: float | None = None
         self._reap_from = 0.0
@@ -72,16 +76,20 @@ class Reaper:
     def _run(self, stop: threading.Event) -> None:
         structlog.contextvars.bind_contextvars(part="reaper")
         while not stop.wait(self.settings.reaper_interval_seconds):
-            outcome = "failed"
-            try:
-                self.round()
-                outcome = "ok"
-            except SecateurError as error:
-                log.warning("reaper_round_failed", reason=error.detail)
-            except Exception:
-                log.exception("reaper_round_failed")
+            outcome = "ok"
+            # Webhooks need no broker, so one that is away must not hold them up.
+            for part in (self.round, self.sender.round):
+                try:
+                    part()
+                except SecateurError as error:
+                    outcome = "failed"
+                    log.warning("reaper_round_failed", reason=error.detail)
+                except Exception:
+                    outcome = "failed"
+                    log.exception("reaper_round_failed")
             self._rounds[outcome] += 1
             self._tell_rounds()
+        self.sender.wait(LAST_DELIVERIES_SECONDS)
 
     def _tell_rounds(self) -> None:
         """Count the rounds, now and then: a write for each would be the service's most frequent."""
@@ -152,6 +160,7 @@ class Reaper:
             )
         self._forget_answers()
         audit.forget(self.database, self.settings.audit_days)
+        self.sender.forget()
         if self._collects:
             self._collector.round()
 

@@ -13,19 +13,33 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.adapters.database import DatasetRow, JobRow, ModelRow, SweepRow
+from app.adapters.database import (
+    DatasetRow,
+    DeliveryRow,
+    JobRow,
+    ModelRow,
+    SweepRow,
+    WebhookRow,
+)
+from app.adapters.database.tables import Base
 from app.domain.dataset import DatasetInfo, DatasetOptions
 from app.domain.model import ModelInfo
 from app.domain.people import DEFAULT_OWNER
 from app.domain.ports import Blob
 from app.domain.spec import PruningSpec
 from app.domain.sweep import SweepSpec, members
+from app.domain.webhook import WebhookSpec
+from app.services import outbox
 from app.services.jobs import Jobs
 from app.services.sweeps import Sweeps
 from app.services.uploads import Uploads
+from app.services.webhooks import Webhooks
 
 FILES = Path(__file__).parent.parent / "examples"
 MODEL, DATASET, JOB, SWEEP = "mdl_example", "dts_example", "job_example", "swp_example"
+WEBHOOK, DELIVERY = "whk_example", "whd_example"
+RECEIVER = "https://hooks.example/secateur"
+"""No name below .example is anybody's [RFC 2606]: nothing is sent to a stranger."""
 MODEL_FILE, DATASET_FILE = FILES / "digits.keras", FILES / "digits.npz"
 JOB_SPEC = PruningSpec.model_validate(
     {
@@ -45,11 +59,14 @@ class Examples:
         self.uploads = uploads
         self.jobs = jobs
         self.sweeps = Sweeps(jobs)
+        self.webhooks = Webhooks(jobs.database, jobs.settings, jobs.caller)
         self._makers: dict[str, Callable[[], None]] = {
             MODEL: self._model,
             DATASET: self._dataset,
             JOB: self._job,
             SWEEP: self._sweep,
+            WEBHOOK: self._webhook,
+            DELIVERY: self._delivery,
         }
 
     def ensure(self, id_: str) -> str:
@@ -102,7 +119,21 @@ class Examples:
             read = [(each, PruningSpec.model_validate(each.spec)) for each in members(asked)]
             self.sweeps.submit(asked, read, id_=self.id(SWEEP))
 
-    def _there(self, kind: type[ModelRow | DatasetRow | JobRow | SweepRow], id_: str) -> bool:
+    def _webhook(self) -> None:
+        if not self._there(WebhookRow, WEBHOOK):
+            # Not enabled: it would have a delivery of every job, none of which could arrive.
+            spec = WebhookSpec(url=RECEIVER, enabled=False)
+            with self.uploads.database.write() as session:
+                self.webhooks.insert(session, spec, self.id(WEBHOOK))
+
+    def _delivery(self) -> None:
+        self._webhook()
+        if not self._there(DeliveryRow, DELIVERY):
+            with self.uploads.database.write() as session:
+                hook = session.get_one(WebhookRow, self.id(WEBHOOK))
+                outbox.ping(session, hook, self.id(DELIVERY))
+
+    def _there(self, kind: type[Base], id_: str) -> bool:
         with self.uploads.database.read() as session:
             return session.get(kind, self.id(id_)) is not None
 

@@ -23,7 +23,7 @@ from app.domain.queues import QueueName, queue_of, rank
 from app.domain.spec import PruningSpec
 from app.intake.fit import check_objective
 from app.observe import traces
-from app.services import audit, events, quotas, tallies
+from app.services import audit, events, outbox, quotas, tallies
 from app.services.dispatch import dispatch
 from app.services.errors import from_problem
 from app.services.idempotency import Answer, fingerprint, once
@@ -420,6 +420,7 @@ def stop(session: Session, row: JobRow) -> None:
         session.flush()
         events.record(session, row.id, "cancelled", {})
         tallies.ended(session, row.kind, str(Status.CANCELLED))
+        outbox.job_ended(session, row.id)
     elif row.state == Status.RUNNING and not row.cancel_requested:
         row.cancel_requested = True
         session.flush()

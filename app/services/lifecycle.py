@@ -20,12 +20,12 @@ from sqlalchemy.orm import Session
 from app.adapters.database import ArtifactRow, Database, DatasetRow, JobRow, ModelRow
 from app.domain.dataset import DatasetInfo
 from app.domain.errors import AttemptsExhausted, InternalError, SecateurError, Unavailable
-from app.domain.job import ArtifactFile, Attempt, Checkpoint, Progress, Status
+from app.domain.job import ENDED, ArtifactFile, Attempt, Checkpoint, Progress, Status
 from app.domain.model import ModelInfo
 from app.domain.ports import content_sha256
 from app.domain.queues import QueueName
 from app.domain.spec import PruningSpec
-from app.services import events, tallies
+from app.services import events, outbox, tallies
 from app.services.line import next_job, running_by_owner
 
 log = structlog.get_logger(__name__)
@@ -295,6 +295,7 @@ def finish(
         events.record(session, attempt.job, str(status), data)
         tallies.ended(session, attempt.kind, str(status), error, used)
         tallies.phases(session, phases or {})
+        outbox.job_ended(session, attempt.job)
     return status
 
 
@@ -369,6 +370,7 @@ def postpone(database: Database, attempt: Attempt, error: SecateurError) -> None
         tallies.count(session, tallies.HANDED_BACK, attempt.kind)
         if state != Status.QUEUED:
             tallies.ended(session, attempt.kind, state, data.get("error"))
+            outbox.job_ended(session, attempt.job)
 
 
 def hand_back(database: Database, attempt: Attempt, reason: str) -> None:
@@ -394,8 +396,9 @@ def hand_back(database: Database, attempt: Attempt, reason: str) -> None:
         if state is not None:
             events.record(session, attempt.job, state, {"reason": reason})
             tallies.count(session, tallies.HANDED_BACK, attempt.kind)
-            if state == Status.CANCELLED:
+            if state in ENDED:
                 tallies.ended(session, attempt.kind, state)
+                outbox.job_ended(session, attempt.job)
 
 
 def reap(database: Database) -> tuple[str, ...]:
@@ -443,8 +446,9 @@ def _reap_one(database: Database, job: str) -> bool:
         )
         events.record(session, job, str(values["state"]), reason)
         tallies.count(session, tallies.LOST, row.kind)
-        if values["state"] != Status.QUEUED:
+        if values["state"] in ENDED:
             tallies.ended(session, row.kind, str(values["state"]), values.get("error"), used)
+            outbox.job_ended(session, job)
         who = {"attempt": row.fence, "worker": row.worker, "owner": row.owner}
     log.warning("lease_lost", job=job, status=str(values["state"]), **who)
     return True

@@ -71,10 +71,10 @@ def test_publishes_only_the_api_and_only_on_loopback(services: dict[str, Any]) -
     assert published == {"api": ["127.0.0.1:8000:8000"]}
 
 
-def test_only_the_api_reaches_the_world(document: dict[str, Any]) -> None:
+def test_only_the_api_and_the_reaper_reach_the_world(document: dict[str, Any]) -> None:
     assert document["networks"]["inside"] == {"internal": True}
     inside = {name for name, s in document["services"].items() if s["networks"] == ["inside"]}
-    assert inside == set(document["services"]) - {"api"}
+    assert inside == set(document["services"]) - {"api", "reaper"}
 
 
 def test_declares_what_it_uses(document: dict[str, Any]) -> None:

@@ -6,12 +6,14 @@ from app.adapters.database.tables import (
     AuditRow,
     CounterRow,
     DatasetRow,
+    DeliveryRow,
     EventRow,
     JobRow,
     KeyRow,
     ModelRow,
     SweepRow,
     UploadRow,
+    WebhookRow,
     WorkerRow,
 )
 
@@ -21,6 +23,7 @@ __all__ = [
     "CounterRow",
     "Database",
     "DatasetRow",
+    "DeliveryRow",
     "EventRow",
     "JobRow",
     "KeyRow",
@@ -28,6 +31,7 @@ __all__ = [
     "ModelRow",
     "SweepRow",
     "UploadRow",
+    "WebhookRow",
     "WorkerRow",
     "migrate",
 ]

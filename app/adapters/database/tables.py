@@ -256,3 +256,54 @@ class CounterRow(Base):
     labels: Mapped[str] = mapped_column(String(255), primary_key=True)
     """A JSON object with sorted keys."""
     value: Mapped[float]
+
+
+class WebhookRow(_Owned, Base):
+    """A receiver of what happens to an owner's jobs."""
+
+    __tablename__ = "webhooks"
+    __table_args__ = (Index("ix_webhooks_owner_id", "owner", "id"),)
+    id: Mapped[str] = mapped_column(String(48), primary_key=True)
+    created_at: Mapped[float]
+    url: Mapped[str] = mapped_column(String(2000))
+    events: Mapped[str] = mapped_column(String(255))
+    """Separated by spaces."""
+    enabled: Mapped[bool]
+    secret: Mapped[str] = mapped_column(String(64))
+    """As it is: who signs must know it."""
+    old_secret: Mapped[str | None] = mapped_column(String(64))
+    old_secret_until: Mapped[float | None]
+    failing_since: Mapped[float | None]
+    """The first failed attempt after which nothing has arrived."""
+    disabled_reason: Mapped[str | None] = mapped_column(Text)
+    """Where the service disabled it."""
+
+
+class DeliveryRow(Base):
+    """A message to a webhook, and its fate. `attempts` is the fencing token of the last one."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        Index("ix_deliveries_state_next", "state", "next_at"),
+        Index("ix_deliveries_webhook_id", "webhook_id", "id"),
+    )
+    id: Mapped[str] = mapped_column(String(48), primary_key=True)
+    webhook_id: Mapped[str] = mapped_column(
+        String(48), ForeignKey("webhooks.id", ondelete="CASCADE")
+    )
+    event: Mapped[str] = mapped_column(String(32))
+    subject: Mapped[str | None] = mapped_column(String(48))
+    """Id of the job or sweep that it tells of."""
+    body: Mapped[str] = mapped_column(Text)
+    """Kept as it was written: a signature is over bytes."""
+    created_at: Mapped[float] = mapped_column(index=True)
+    state: Mapped[str] = mapped_column(String(16))
+    attempts: Mapped[int] = mapped_column(default=0)
+    round_attempts: Mapped[int] = mapped_column(default=0)
+    """Since it was written, or since somebody asked to begin anew: how far the delays have come."""
+    next_at: Mapped[float | None]
+    lease_expires_at: Mapped[float | None]
+    """A sender that has not reported by then is gone."""
+    ended_at: Mapped[float | None]
+    log: Mapped[list[dict[str, Any]]] = mapped_column(Json)
+    """The latest attempts, each an `app.domain.webhook.SendAttempt`."""

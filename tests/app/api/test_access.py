@@ -1,6 +1,7 @@
 """With keys: every route of the description, walked by strangers, readers and other owners."""
 
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import redis
 from sqlalchemy import func, update
 
 from app.adapters.database import JobRow
+from app.api import events
 from app.api.access import is_loopback
 from app.client import Client, RequestFailed
 from app.domain.job import ArtifactFile, Status
@@ -25,6 +27,7 @@ from tests.servers import free_port
 
 BOTH = (Scope.READ, Scope.WRITE)
 OPEN = {"GET /healthz", "GET /readyz", "GET /problems/{slug}"}
+HOOK = {"url": "https://hooks.example/secateur"}
 JSON = {"accept": "application/json"}
 
 TUS = {
@@ -77,6 +80,7 @@ def guarded(
         require_keys="always",
         plan_timeout_seconds=0.1,
         requests_per_minute=0,
+        refused_per_minute=0,
     )
     with serve(settings) as api:
         keys = api.context.keys
@@ -101,12 +105,16 @@ def _things_of_alice(api: Api, key: str) -> dict[str, str]:
     sweep = api.post("/v1/sweeps", json=body, headers=headers).json()["id"]
     said = headers | TUS | {"upload-length": "9", "upload-metadata": "kind bW9kZWw="}
     upload = api.post("/v1/uploads", headers=said).headers["location"].rsplit("/", 1)[-1]
+    hook = api.post("/v1/webhooks", json=HOOK, headers=headers).json()["id"]
+    delivery = api.post(f"/v1/webhooks/{hook}/test", headers=headers).json()["id"]
     return {
         "model_id": model,
         "dataset_id": dataset,
         "job_id": job,
         "sweep_id": sweep,
         "upload_id": upload,
+        "webhook_id": hook,
+        "delivery_id": delivery,
     }
 
 
@@ -174,7 +182,7 @@ def test_another_owner_s_ids_are_unknown(guarded: Guarded) -> None:
             k: str(v) for k, v in problem.items()
         }, name
     assert walked >= 15
-    for path in ("models", "datasets", "jobs", "sweeps", "uploads"):
+    for path in ("models", "datasets", "jobs", "sweeps", "uploads", "webhooks"):
         id_ = guarded.ids[f"{path.rstrip('s')}_id"]
         assert guarded.send("alice", "GET", f"/v1/{path}/{id_}").json()["id"] == id_
 
@@ -193,7 +201,7 @@ def test_another_owner_s_ids_cannot_be_used(guarded: Guarded) -> None:
 
 
 def test_lists_show_one_s_own(guarded: Guarded) -> None:
-    for path in ("models", "datasets", "jobs", "sweeps", "uploads"):
+    for path in ("models", "datasets", "jobs", "sweeps", "uploads", "webhooks"):
         id_ = guarded.ids[f"{path.rstrip('s')}_id"]
         mine = guarded.send("reader", "GET", f"/v1/{path}?limit=200").json()["items"]
         theirs = guarded.send("bob", "GET", f"/v1/{path}?limit=200").json()["items"]
@@ -301,6 +309,56 @@ def two(broker: "redis.Redis", broker_url: str, tmp_path: Path) -> Iterator[tupl
     )
     with serve(settings) as first, serve(settings) as second:
         yield first, second
+
+
+def test_strangers_are_slowed_down_by_address_and_no_key_with_them(
+    broker: "redis.Redis", broker_url: str, tmp_path: Path
+) -> None:
+    settings = Settings(
+        data_dir=tmp_path, broker_url=broker_url, require_keys="always", refused_per_minute=5
+    )
+    with serve(settings) as api:
+
+        def ask(address: str, key: str | None = None) -> httpx.Response:
+            headers = {"x-forwarded-for": address}
+            if key is not None:
+                headers["authorization"] = f"Bearer {key}"
+            return api.get("/v1/jobs", headers=headers)
+
+        made = api.context.keys.create("alice", BOTH)
+        wrong = made.key[:-1] + ("0" if made.key[-1] != "0" else "1")
+        said = [ask("192.0.2.1", each).status_code for each in (None, wrong, "x", None, wrong)]
+        assert said == [401] * 5
+        refused = ask("192.0.2.1", wrong)
+        assert refused.status_code == 429
+        problem = check_problem(refused)
+        assert "SECATEUR_REFUSED_PER_MINUTE" in problem["detail"]
+        assert int(refused.headers["retry-after"]) >= 1
+        # A valid key is let in from the same address, and others' addresses are their own.
+        assert ask("192.0.2.1", made.key).status_code == 200
+        assert ask("192.0.2.2").status_code == 401
+        # What IPv6 gives one client counts as one.
+        for number in range(5):
+            assert ask(f"2001:db8:1:1::{number}").status_code == 401
+        assert ask("2001:db8:1:1:9::").status_code == 429
+        assert ask("2001:db8:1:2::").status_code == 401
+
+
+def test_a_stream_ends_soon_after_its_key(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "KEY_CHECK_SECONDS", 0.2)
+    created = guarded.api.context.keys.create("alice", BOTH)
+    headers = {"authorization": f"Bearer {created.key}"}
+    spec = SPEC | {"model": guarded.ids["model_id"], "dataset": guarded.ids["dataset_id"]}
+    job = guarded.api.post("/v1/jobs", json=spec, headers=headers).json()["id"]
+    with guarded.api.stream("GET", f"/v1/jobs/{job}/events", headers=headers) as answer:
+        lines = answer.iter_lines()
+        assert any(line.startswith("event: queued") for line in lines)
+        time.sleep(0.5)  # A few looks at a key that is valid.
+        guarded.api.context.keys.revoke(created.info.id)
+        assert [line for line in lines if line.startswith(":")] == [": the key is no longer valid"]
+    guarded.send("alice", "POST", f"/v1/jobs/{job}/cancel")
 
 
 def test_the_limit_holds_across_processes(two: tuple[Api, Api]) -> None:

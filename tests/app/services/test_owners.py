@@ -10,10 +10,12 @@ from app.domain.errors import InvalidSpec, NotFound, Unavailable
 from app.domain.job import Status
 from app.domain.people import ANYBODY, Caller
 from app.domain.sweep import SweepSpec, members
+from app.domain.webhook import Rotation, WebhookChange, WebhookSpec
 from app.services import audit
 from app.services.analyses import Analyses
 from app.services.examples import JOB, MODEL, MODEL_FILE, Examples
 from app.services.sweeps import Sweeps
+from app.services.webhooks import Webhooks
 from tests.app.services.conftest import World, spec
 
 ALICE, BOB = Caller(owner="alice", key="a" * 12), Caller(owner="bob", key="b" * 12)
@@ -32,6 +34,7 @@ def of(world: World, caller: Caller, id_: str) -> dict[str, Callable[[], Any]]:
     """Everything that names a thing by its id."""
     uploads, jobs = world.uploads.of(caller), world.jobs.of(caller)
     sweeps, analyses = Sweeps(jobs), Analyses(jobs)
+    webhooks = Webhooks(world.database, world.settings, caller)
     return {
         "model": lambda: uploads.model(id_),
         "delete model": lambda: uploads.delete_model(id_),
@@ -48,6 +51,14 @@ def of(world: World, caller: Caller, id_: str) -> dict[str, Callable[[], Any]]:
         "cancel sweep": lambda: sweeps.cancel(id_),
         "retry sweep": lambda: sweeps.retry(id_),
         "delete sweep": lambda: sweeps.delete(id_),
+        "webhook": lambda: webhooks.get(id_),
+        "change webhook": lambda: webhooks.change(id_, WebhookChange(enabled=True)),
+        "rotate webhook": lambda: webhooks.rotate(id_, Rotation()),
+        "test webhook": lambda: webhooks.test(id_),
+        "delete webhook": lambda: webhooks.delete(id_),
+        "deliveries": lambda: webhooks.deliveries(id_, 1, None),
+        "delivery": lambda: webhooks.delivery(id_, "whd_1"),
+        "retry delivery": lambda: webhooks.retry(id_, "whd_1"),
         "analysis": lambda: asyncio.run(analyses.of(id_)),
     }
 
@@ -63,7 +74,9 @@ def test_a_foreign_id_is_as_unknown_as_any(world: World) -> None:
     asked = SweepSpec(base=spec().model_dump(mode="json"), grid={"seed": (1, 2)})
     read = [(each, spec(seed=each.varied["seed"])) for each in members(asked)]
     sweep = str(Sweeps(world.jobs).submit(asked, read).body["id"])
-    for id_ in ("mdl_1", "dts_1", job, sweep):
+    webhooks = Webhooks(world.database, world.settings)
+    hook = webhooks.create(WebhookSpec(url="https://hooks.example/"))
+    for id_ in ("mdl_1", "dts_1", job, sweep, hook.id):
         unknown = of(world, BOB, "mdl_2")
         for name, do in of(world, BOB, id_).items():
             assert said(do, id_) == said(unknown[name], "mdl_2"), (name, id_)
@@ -72,6 +85,7 @@ def test_a_foreign_id_is_as_unknown_as_any(world: World) -> None:
     assert world.uploads.dataset("dts_1").id == "dts_1"
     assert world.row(job).state == Status.QUEUED
     assert Sweeps(world.jobs).get(sweep).counts == {Status.QUEUED: 2}
+    assert webhooks.get(hook.id).model_dump() == hook.model_dump(exclude={"secret"})
 
 
 @pytest.mark.parametrize("foreign", [{"model": "mdl_1"}, {"dataset": "dts_1"}])
