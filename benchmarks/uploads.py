@@ -89,7 +89,8 @@ def _tus(service: Service, file: Path) -> str:
             text=True,
             check=False,
         )
-    assert done.returncode == 0, done.stderr
+    if done.returncode or not done.stdout:
+        raise SystemExit(f"The client did not finish: {done.stderr}\n{service.log()}")
     assert network.cuts_left == 0
     sent = time.perf_counter() - began
     told = json.loads(done.stdout)
@@ -117,11 +118,11 @@ class _Peak:
         self._process = process
         self._largest = 0
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look)
+        self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
 
     def _look(self) -> None:
-        while not self._stop.wait(0.02):
+        while not self._stop.wait(0.02) and self._process.is_running():
             self._largest = max(self._largest, self._process.memory_info().rss)
 
     def stop(self) -> int:

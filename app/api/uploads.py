@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Annotated, Any
 
+import anyio
 from anyio import to_thread
 from fastapi import APIRouter, Header, Request, Response
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from app.api import tus
 from app.api.context import Context, Ctx, Cursor, Limit
@@ -36,6 +38,7 @@ REQUEST_HEADERS = (
     "Upload-Checksum",
     "X-HTTP-Method-Override",
 )
+LINGER_SECONDS = 2.0
 ANSWER_HEADERS = (
     "Tus-Resumable",
     "Tus-Version",
@@ -259,6 +262,7 @@ async def _receive(request: Request, to: Appending) -> None:
     except TooSlow:
         await _flush(pending, to)
         raise
+    request.state.body_read = True
     await _flush(pending, to)
 
 
@@ -288,6 +292,7 @@ async def _receive_checked(
                 raise too_much(to.left)
             if len(pending) >= SEGMENT_BYTES:
                 await to_thread.run_sync(spool)
+        request.state.body_read = True
         await to_thread.run_sync(spool)
     except ClientDisconnect as error:
         raise InvalidUpload("The body broke off before its checksum could be compared.") from error
@@ -320,4 +325,29 @@ async def _speaking(request: Request, act: Callable[[], Any]) -> Response:
         headers = {"Tus-Resumable": tus.VERSION}
         if isinstance(error, ProtocolVersion):
             headers["Tus-Version"] = tus.VERSION
-        return problem_response(request, error, headers)
+        answer = problem_response(request, error, headers)
+        return answer if getattr(request.state, "body_read", False) else Lingering(answer)
+
+
+class Lingering(Response):
+    """An answer to a body that is still coming: the connection stays open for a moment after it.
+
+    A server that closes a connection with unread bytes resets it, and what it has just answered is
+    lost on the way: some clients then wait for good.
+    """
+
+    def __init__(self, answer: Response) -> None:
+        super().__init__(status_code=answer.status_code)
+        self.body = answer.body
+        self.raw_headers = answer.raw_headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send all of it, read on without keeping anything, then end."""
+        start = {"type": "http.response.start", "status": self.status_code}
+        await send(start | {"headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with anyio.move_on_after(LINGER_SECONDS):
+            while (message := await receive())["type"] == "http.request":
+                if not message.get("more_body", False):
+                    break
+        await send({"type": "http.response.body", "body": b""})
