@@ -113,7 +113,7 @@ def test_every_variable_is_a_setting(services: dict[str, Any]) -> None:
     assert {"SECATEUR_BROKER_URL", "SECATEUR_DATABASE_URL", "SECATEUR_DATA_DIR"} <= ours
     assert ours <= SETTINGS
     # Likewise where the files only talk about them.
-    files = [COMPOSE, *(ROOT / "docker").iterdir()]
+    files = [COMPOSE, *(path for path in (ROOT / "docker").rglob("*") if path.is_file())]
     mentioned = set(re.findall(r"SECATEUR_[A-Z_]+", "".join(path.read_text() for path in files)))
     assert mentioned <= SETTINGS
 
