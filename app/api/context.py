@@ -18,6 +18,7 @@ from app.services.jobs import Jobs
 from app.services.keys import Keys
 from app.services.sweeps import Sweeps
 from app.services.uploads import Uploads
+from app.services.watching import Watch
 from app.settings import Settings
 
 
@@ -36,6 +37,7 @@ class Context:
     analyses: Analyses
     sweeps: Sweeps
     examples: Examples
+    watch: Watch
 
     @classmethod
     def build(cls, settings: Settings) -> "Context":
@@ -58,6 +60,7 @@ class Context:
             Analyses(jobs),
             Sweeps(jobs),
             Examples(uploads, jobs),
+            Watch(database),
         )
 
     def of(self, caller: Caller) -> "Context":

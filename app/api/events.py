@@ -1,6 +1,5 @@
 """/v1/jobs/{id}/events"""
 
-import asyncio
 import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -20,7 +19,6 @@ from app.services import events
 
 router = APIRouter(prefix="/v1", tags=["jobs"], responses=responses(422, 503))
 
-POLL_SECONDS = 0.3
 PING_SECONDS = 10.0
 DIGITS = 15
 NUMBER = re.compile(rf"[0-9]{{1,{DIGITS}}}")
@@ -96,7 +94,6 @@ def _json_page(ctx: Context, job_id: str, last: int) -> JSONResponse:
 
 async def _stream(ctx: Context, job_id: str, last: int) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=RETRY_MILLISECONDS, comment="Secateur")
-    silent = 0.0
     while True:
         done = await to_thread.run_sync(ctx.jobs.has_ended, job_id)
         found = await to_thread.run_sync(events.after, ctx.database, job_id, last)
@@ -107,11 +104,5 @@ async def _stream(ctx: Context, job_id: str, last: int) -> AsyncIterator[bytes]:
             )
         if done and not found:
             return
-        if found:
-            silent = 0.0
-            continue
-        await asyncio.sleep(POLL_SECONDS)
-        silent += POLL_SECONDS
-        if silent >= PING_SECONDS:
-            silent = 0.0
+        while not found and not await ctx.watch.changed(job_id, last, PING_SECONDS):
             yield format_sse_event(comment="ping")
