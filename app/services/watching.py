@@ -73,5 +73,6 @@ class Watch:
             for begin in range(0, len(jobs), MOST_AT_ONCE):
                 part = jobs[begin : begin + MOST_AT_ONCE]
                 query = select(JobRow.id, JobRow.last_event).where(JobRow.id.in_(part))
-                found.update(session.execute(query).tuples())
+                for id_, number in session.execute(query):
+                    found[id_] = number
         return found
