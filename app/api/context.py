@@ -21,6 +21,7 @@ from app.services.reading import Reading
 from app.services.resumable import Resumable
 from app.services.sweeps import Sweeps
 from app.services.uploads import Uploads
+from app.services.watching import Watch
 from app.services.webhooks import Webhooks
 from app.settings import Settings
 
@@ -43,6 +44,7 @@ class Context:
     sweeps: Sweeps
     webhooks: Webhooks
     examples: Examples
+    watch: Watch
 
     @classmethod
     def build(cls, settings: Settings) -> "Context":
@@ -71,6 +73,7 @@ class Context:
             Sweeps(jobs),
             Webhooks(database, settings),
             Examples(uploads, jobs),
+            Watch(database),
         )
 
     def of(self, caller: Caller) -> "Context":

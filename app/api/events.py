@@ -1,6 +1,5 @@
 """/v1/jobs/{id}/events"""
 
-import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
@@ -21,7 +20,6 @@ from app.services import events
 
 router = APIRouter(prefix="/v1", tags=["jobs"], responses=responses(422, 503))
 
-POLL_SECONDS = 0.3
 PING_SECONDS = 10.0
 KEY_CHECK_SECONDS = 10.0
 """How long a stream outlives the key that opened it."""
@@ -100,7 +98,6 @@ def _json_page(ctx: Context, job_id: str, last: int) -> JSONResponse:
 
 async def _stream(ctx: Context, job_id: str, last: int) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=RETRY_MILLISECONDS, comment="Secateur")
-    silent = 0.0
     looked_at_key = time.monotonic()
     while True:
         if time.monotonic() - looked_at_key >= KEY_CHECK_SECONDS:
@@ -117,11 +114,5 @@ async def _stream(ctx: Context, job_id: str, last: int) -> AsyncIterator[bytes]:
             )
         if done and not found:
             return
-        if found:
-            silent = 0.0
-            continue
-        await asyncio.sleep(POLL_SECONDS)
-        silent += POLL_SECONDS
-        if silent >= PING_SECONDS:
-            silent = 0.0
+        if not found and not await ctx.watch.changed(job_id, last, PING_SECONDS):
             yield format_sse_event(comment="ping")

@@ -4,6 +4,8 @@ Whoever checks holds the owner's lock until the end of the transaction that uses
 that two requests cannot both take the last place. The lock comes after those of rows, always.
 """
 
+import time
+
 from sqlalchemy import Select, func, select, text
 from sqlalchemy.orm import Session
 
@@ -97,8 +99,29 @@ def check_jobs(
             f"may wait for one owner. Try again when some have begun, or cancel some (setting "
             f"{name})."
         )
-    if kind == "prune":
+    if kind == "prune" and not _surely_has_room(session, owner, settings):
         check_room(session, owner, settings)
+
+
+REMEMBERED_SECONDS = 30.0
+MUCH_ROOM_BYTES = 16 * 1024**3
+_had_room: dict[tuple[str, str, int], float] = {}
+"""When an owner of a database was last seen to have much room under a quota. To sum up a hundred
+thousand files would take longer than all else that a submit does; it needs no more than some room,
+and what comes in within the time it is remembered is far less than this."""
+
+
+def _surely_has_room(session: Session, owner: str, settings: Settings) -> bool:
+    quota = settings.quota_stored_bytes
+    key = (str(session.get_bind().engine.url), owner, quota)
+    now = time.monotonic()
+    if now - _had_room.get(key, -REMEMBERED_SECONDS) < REMEMBERED_SECONDS:
+        return True
+    if quota - stored_bytes(session, owner) > MUCH_ROOM_BYTES:
+        _had_room[key] = now
+        return True
+    _had_room.pop(key, None)
+    return False
 
 
 def _waiting(session: Session, owner: str, kind: JobKind) -> int:

@@ -172,6 +172,8 @@ def system(
         host: address of broker and database.
         enter: what workers' commands begin with.
     """
+    # Asked to stop, it must end what it has started and take its disk away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="secateur-chaos-", dir="/tmp"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)

@@ -34,6 +34,9 @@ class Plan:
             self._left -= 1
             return self._left
 
+    def done(self) -> bool:
+        return self._left == 0
+
 
 class User:
     """One client. A request without an answer is no error: it is repeated, or forgotten."""

@@ -1,11 +1,14 @@
 """Jobs end once, whatever dies; and cancelling is quick."""
 
+import io
 import signal
 import threading
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import h5py
 import psutil
 import pytest
 import redis
@@ -60,6 +63,25 @@ def test_a_killed_worker_resumes_from_its_checkpoint_and_ends_once(
     assert job["metrics"]["after"]["evaluation"] == undisturbed["metrics"]["after"]["evaluation"], (
         "a resumed job must end as an undisturbed one"
     )
+    assert weights(service, id_) == weights(service, undisturbed["id"])
+
+
+def weights(service: Service, job: str) -> dict[str, bytes]:
+    """All numbers of a job's model, by their names in the file: to be compared to the last bit."""
+    answer = service.http.get(f"/v1/jobs/{job}/artifacts/model.keras")
+    assert answer.status_code == 200, answer.text
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        content = io.BytesIO(archive.read("model.weights.h5"))
+    found: dict[str, bytes] = {}
+
+    def keep(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = item[()].tobytes()
+
+    with h5py.File(content) as file:
+        file.visititems(keep)
+    assert found
+    return found
 
 
 def test_a_stopped_zombie_cannot_overwrite_the_result(
@@ -156,6 +178,11 @@ def test_the_service_drains_and_stops_every_process(
             job = service.wait(id_)
             assert job["status"] == "succeeded", job["error"]
             assert any("Resumed" in note for note in job["metrics"]["notes"])
+            reasons = [event["data"].get("reason") for event in service.events(id_)]
+            assert reasons.count("The worker shut down.") == 1
+            assert [figure["epoch"] for figure in job["metrics"]["history"]] == list(range(1, 31))
+            undisturbed = service.succeed(long_job(ids, epochs=30))
+            assert weights(service, id_) == weights(service, undisturbed["id"])
 
 
 def test_a_time_limit_ends_the_job(service: Service, uploaded: dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""How much the service bears: many jobs, many clients, many rows."""
