@@ -99,6 +99,7 @@ def _json_page(ctx: Context, job_id: str, last: int) -> JSONResponse:
 async def _stream(ctx: Context, job_id: str, last: int) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=RETRY_MILLISECONDS, comment="Secateur")
     looked_at_key = time.monotonic()
+    pause = min(PING_SECONDS, KEY_CHECK_SECONDS)
     while True:
         if time.monotonic() - looked_at_key >= KEY_CHECK_SECONDS:
             looked_at_key = time.monotonic()
@@ -114,5 +115,5 @@ async def _stream(ctx: Context, job_id: str, last: int) -> AsyncIterator[bytes]:
             )
         if done and not found:
             return
-        if not found and not await ctx.watch.changed(job_id, last, PING_SECONDS):
+        if not found and not await ctx.watch.changed(job_id, last, pause):
             yield format_sse_event(comment="ping")

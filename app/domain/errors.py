@@ -15,13 +15,18 @@ SecateurError
 ├── Conflict                the request is right, the moment is not
 │   ├── InUse
 │   ├── WrongState
+│   ├── WrongOffset
 │   ├── TooManyWebhooks
 │   └── IdempotencyConflict
 ├── TooLarge
+├── UnsupportedMediaType
+├── ProtocolVersion         another version of tus than 1.0
+├── ChecksumMismatch        what came is not what was sent
 ├── StorageFull             the owner has no room left
 ├── TooSlow                 the request's body comes too slowly
 ├── Busy                    more at once, or per minute, than one owner may ask for
 │   ├── TooManyRequests
+│   ├── TooManyUploads
 │   └── TooManyJobs
 ├── RangeNotSatisfiable
 ├── Unavailable             try again later

@@ -17,7 +17,9 @@ def work(database_url: str, broker_url: str) -> None:
     with redis.Redis.from_url(broker_url) as broker:
         while (message := broker.rpop("jobs")) is not None:
             body = json.loads(base64.b64decode(json.loads(message)["body"]))
-            attempt = lifecycle.claim(database, body[0][0], "noop", 60.0)
+            attempt = lifecycle.claim_next(
+                database, body[0][0], "noop", 60.0, memory_bytes=2**33, priority_seconds=60.0
+            )
             if attempt is not None:
                 lifecycle.finish(database, attempt, Status.SUCCEEDED, result=RESULTS["prune"])
     database.close()

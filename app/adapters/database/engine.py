@@ -146,6 +146,7 @@ def _postgresql(url: str, limits: Limits) -> Engine:
         connect_args={k: v for k, v in CLIENT_OPTIONS.items() if k not in said},
     )
     session = SERVER_OPTIONS | {"statement_timeout": f"{round(limits.statement_seconds * 1000)}ms"}
+    session = {k: v for k, v in session.items() if k not in str(said.get("options", ""))}
 
     # In a statement and not at the connection's start, where poolers refuse options.
     @event.listens_for(engine, "connect")

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from app.adapters.database import JobRow
 from app.adapters.queue import CeleryQueue
 from app.domain.errors import ChildCrashed, EngineRefusal, SecateurError
 from app.domain.job import ArtifactFile, Status
@@ -39,14 +41,22 @@ RESULT: dict[str, Any] = {
 PAGE = b"<!doctype html><title>an analysis</title>"
 
 
+def waiting(api: Api) -> str:
+    """The analysis that waits for a worker."""
+    query = select(JobRow.id).where(JobRow.kind == "analysis", JobRow.state == "queued")
+    with api.context.database.read() as session:
+        return session.scalars(query).one()
+
+
 @pytest.fixture
 def worker(any_api: Api, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Answers at once; the jobs that it did."""
     done: list[str] = []
 
-    def work(_: object, kind: str, job: str) -> None:
-        assert kind == "analysis"
-        attempt, context = any_api.attempt(job), any_api.context
+    def work(_: object, queue: str) -> None:
+        assert queue == "quick"
+        job, context = waiting(any_api), any_api.context
+        attempt = any_api.attempt(job)
         (tmp_path / "page").write_bytes(PAGE)
         blob = context.store.put_file(f"jobs/{job}/a1/analysis.html", tmp_path / "page")
         page = ArtifactFile(
@@ -99,10 +109,9 @@ def test_an_unknown_model(any_api: Api) -> None:
 def test_what_the_worker_meets_is_told(
     api: Api, monkeypatch: pytest.MonkeyPatch, error: SecateurError, status: int
 ) -> None:
-    def work(_: object, kind: str, job: str) -> None:
-        lifecycle.finish(
-            api.context.database, api.attempt(job), Status.FAILED, error=error.as_problem()
-        )
+    def work(_: object, queue: str) -> None:
+        attempt = api.attempt(waiting(api))
+        lifecycle.finish(api.context.database, attempt, Status.FAILED, error=error.as_problem())
 
     monkeypatch.setattr(CeleryQueue, "wake", work)
     monkeypatch.setattr("app.services.analyses.version", lambda _: "another engine's")

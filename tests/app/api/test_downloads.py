@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.adapters.store import CHUNK, FolderStore
+from app.adapters.store import CHUNK
 from app.client import Client, RequestFailed
 from app.domain.errors import Unavailable
 from tests.app.api.conftest import Api, check_problem
@@ -247,7 +247,7 @@ def test_a_store_that_is_away_is_said_before_the_first_byte(
         raise Unavailable("The store does not answer.")
         yield b""
 
-    monkeypatch.setattr(FolderStore, "read", away)
+    monkeypatch.setattr(api.context.store, "read", away)
     for headers in ({}, {"range": "bytes=0-1"}):
         answer = api.get(url, headers=headers)
         assert answer.status_code == 503

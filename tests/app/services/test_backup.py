@@ -25,7 +25,7 @@ from tests.app.services.conftest import World, world_on
 class Forgetful:
     """A broker that forgets everything, which is allowed."""
 
-    def wake(self, kind: str, job: str) -> None:
+    def wake(self, queue: str) -> None:
         pass
 
 

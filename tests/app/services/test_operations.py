@@ -86,7 +86,7 @@ def test_a_cancelled_queued_job_can_be_claimed_after_it(world: World) -> None:
 def test_a_queued_job_is_announced_again(world: World) -> None:
     job = world.job()
     operations.requeue(world.database, world.settings, job)
-    assert job in lifecycle.undispatched(world.database, ["prune"], 1000)
+    assert job in lifecycle.undispatched(world.database, "jobs", 1000)
 
 
 def test_a_job_that_is_being_cancelled_is_not_run_again(world: World) -> None:

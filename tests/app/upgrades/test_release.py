@@ -100,7 +100,7 @@ def test_the_running_job_goes_on_from_its_checkpoint(api: Api) -> None:
 
 def test_the_queued_job_is_claimed(api: Api) -> None:
     job, database = job_in("queued"), api.context.database
-    assert job in lifecycle.undispatched(database, ["prune"], 5.0)
+    assert job in lifecycle.undispatched(database, "jobs", 5.0)
     attempt = lifecycle.claim(database, job, "new", 60)
     assert attempt is not None
     assert attempt.owner == "default"
