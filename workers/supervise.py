@@ -1,10 +1,8 @@
 """The parent of a job's process: keeps the lease, relays what the child tells, ends it in time."""
 
 import os
-import stat
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
@@ -22,7 +20,6 @@ from app.domain.errors import (
     Unconfined,
 )
 from app.domain.job import (
-    MEDIA_TYPES,
     ArtifactFile,
     Attempt,
     Checkpoint,
@@ -32,7 +29,7 @@ from app.domain.job import (
     Status,
 )
 from app.domain.metrics import Metrics, Plan
-from app.domain.ports import Blob, Store
+from app.domain.ports import Store
 from app.observe import traces
 from app.services import lifecycle
 from app.services.lifecycle import LeaseLost
@@ -52,8 +49,8 @@ from workers.protocol import (
     Told,
     parse,
 )
-from workers.reading_back import read_back
 from workers.spare import Child
+from workers.storing import Storage, Untrusted
 
 START_SECONDS = 120.0
 """For importing TensorFlow, on a slow disk."""
@@ -68,10 +65,7 @@ ENDING_SECONDS = 3600.0
 """The longest that fetching inputs and storing results may take beside the job's own time."""
 DATABASE_SECONDS = 60.0
 """How long a database that is away is waited for, each time it is needed."""
-LOG_SECONDS = 10.0
-"""How long a store that is away is waited for where only the log is left to be stored."""
-FIRST_PAUSE_SECONDS = 0.2
-LONGEST_PAUSE_SECONDS = 5.0
+PAUSE_SECONDS = 0.2
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -94,12 +88,11 @@ class Supervisor:
         draining: Callable[[], bool],
     ) -> None:
         self.database = database
-        self.store = store
         self.settings = settings
         self.attempt = attempt
         self.child = child
         self.draining = draining
-        self._prefix = f"jobs/{attempt.job}/a{attempt.fence}"
+        self._storage = Storage(database, store, settings, attempt, child, self._listen)
         self._progress: Progress | None = None
         self._events: list[tuple[str, dict[str, Any]]] = []
         self._checkpoint: Checkpoint | None = attempt.checkpoint
@@ -108,7 +101,6 @@ class Supervisor:
         self._over = False
         self._heard_bytes = 0
         self._told = self._measured = time.monotonic()
-        self._stored: set[str] = set()
         left = attempt.time_limit_seconds - attempt.seconds_used
         self._left = max(left, 0.0)
         # The job's own time starts when its process is ready to work on it.
@@ -148,7 +140,7 @@ class Supervisor:
                 self._persist(lambda: lifecycle.hand_back(self.database, self.attempt, reason))
             except LeaseLost:
                 self.child.kill()
-                self._forget_files()
+                self._storage.forget_unpublished()
                 log.warning("lease_lost")
             except Unavailable as error:
                 # Nothing is wrong with the job: another attempt may find what was away.
@@ -165,13 +157,14 @@ class Supervisor:
             status = Status.CANCELLED
         except _Refusal as refusal:
             error = refusal.problem
-        except _Untrusted as untrusted:
+        except Untrusted as untrusted:
             error = InternalError(str(untrusted)).as_problem()
         except Unavailable:
             raise
         except SecateurError as failure:
             error = failure.as_problem()
         self._over = True
+        self._storage.hurry()
         return self._end(status, error=error)
 
     def _listen(self) -> None:
@@ -194,47 +187,7 @@ class Supervisor:
                 if time.monotonic() > deadline:
                     raise
             # Without a look at the lease: a commit whose answer was lost has ended it too.
-            time.sleep(FIRST_PAUSE_SECONDS)
-
-    def _stored_by(self, ask: Callable[[], T]) -> T:
-        """Repeat what a store that is away prevents; who waits for it still listens.
-
-        A log that cannot be stored is not waited for: how the job ended is worth more.
-        """
-        seconds = LOG_SECONDS if self._over else self.settings.store_patience_seconds
-        deadline, pause = time.monotonic() + seconds, FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                return ask()
-            except Unavailable as error:
-                if time.monotonic() + pause > deadline:
-                    raise
-                log.warning("store_away", reason=error.detail)
-            until = time.monotonic() + pause
-            while time.monotonic() < until:
-                self._listen()
-                time.sleep(min(FIRST_PAUSE_SECONDS, self.settings.heartbeat_seconds))
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-
-    def _forget_files(self) -> None:
-        """Delete what this attempt stored and no row refers to.
-
-        The last checkpoint stays, with which the next attempt goes on; and everything stays when a
-        commit came through whose answer was lost.
-        """
-        try:
-            kept = lifecycle.kept_keys(self.database, self.attempt)
-        except Unavailable:
-            return
-        for key in self._stored - kept:
-            self._forget(key)
-
-    def _forget(self, key: str) -> None:
-        """Delete what no row refers to any more; what stays now is collected later."""
-        try:
-            self.store.delete(key)
-        except Unavailable as error:
-            log.warning("file_left", key=key, reason=error.detail)
+            time.sleep(PAUSE_SECONDS)
 
     # --- carrying out ----------------------------------------------------------------------
     def _carry_out(self) -> Done:
@@ -278,16 +231,16 @@ class Supervisor:
         """Fetch what the job needs into the child's folder; every hash is checked."""
         attempt, folder = self.attempt, self.child.folder
         model = folder / f"model.{attempt.model.format}"
-        self._hand_over(attempt.model_key, attempt.model_sha256, model)
+        self._storage.hand_over(attempt.model_key, attempt.model_sha256, model)
         dataset = checkpoint = None
         # A dry run looks at data only where the choice depends on it.
         needed = attempt.kind == "prune" or attempt.spec.prune.needs_data
         if attempt.dataset_key and attempt.dataset_sha256 and needed:
             dataset = folder / "dataset"
-            self._hand_over(attempt.dataset_key, attempt.dataset_sha256, dataset)
+            self._storage.hand_over(attempt.dataset_key, attempt.dataset_sha256, dataset)
         if attempt.checkpoint is not None:
             checkpoint = folder / "checkpoint.zip"
-            self._hand_over(attempt.checkpoint.key, attempt.checkpoint.sha256, checkpoint)
+            self._storage.hand_over(attempt.checkpoint.key, attempt.checkpoint.sha256, checkpoint)
         return Order(
             job=attempt.job,
             kind=attempt.kind,
@@ -302,14 +255,6 @@ class Supervisor:
             scratch=str(self.child.scratch),
             confinement=self._confinement or Confinement(),
         )
-
-    def _hand_over(self, key: str, sha256: str, path: Path) -> None:
-        def fetch() -> None:
-            path.unlink(missing_ok=True)
-            self.store.fetch(key, sha256, path)
-
-        self._stored_by(fetch)
-        self.child.receive(path)
 
     def _hear(self, line: bytes) -> Done | None:
         self._heard_bytes += len(line)
@@ -348,30 +293,14 @@ class Supervisor:
         return done.model_copy(update={"result": found.model_dump(mode="json", by_alias=True)})
 
     def _keep(self, saved: Saved) -> None:
-        """Store a checkpoint, then make it the one to resume from, then forget the last.
-
-        While the store is away the job goes on without: the next epoch brings another.
-        """
-        source = self.child.scratch / saved.file
-        key = f"{self._prefix}/checkpoint-{saved.epoch}.zip"
-        try:
-            blob = self._put(key, source)
-        except Unavailable as error:
-            log.warning("checkpoint_skipped", reason=error.detail)
-            source.unlink(missing_ok=True)
+        """Store a checkpoint, then make it the one to resume from, then forget the last."""
+        checkpoint = self._storage.checkpoint(saved)
+        if checkpoint is None:
             return
-        except OSError as error:
-            raise InternalError(
-                f"The job's checkpoint {saved.file} cannot be read: {error.strerror}"
-            ) from error
-        checkpoint = Checkpoint(
-            key=blob.key, sha256=blob.sha256, bytes=blob.bytes, epoch=saved.epoch
-        )
         self._persist(lambda: lifecycle.keep_checkpoint(self.database, self.attempt, checkpoint))
-        if self._checkpoint is not None and self._checkpoint.key != blob.key:
-            self._forget(self._checkpoint.key)
+        if self._checkpoint is not None and self._checkpoint.key != checkpoint.key:
+            self._storage.forget(self._checkpoint.key)
         self._checkpoint = checkpoint
-        source.unlink(missing_ok=True)
 
     # --- keeping ---------------------------------------------------------------------------
     def _tick(self) -> None:
@@ -423,15 +352,13 @@ class Supervisor:
         self.child.end()
         self._phases.cut_off()
         with self._phases.own("publishing"):
-            files = self._published(done)
-            if done is not None and self.attempt.kind == "prune":
-                self._read_back(files, done)
+            files = self._storage.publish(done)
         result = done.result if done else None
         ended = self._persist(lambda: self._finish(status, result, error, files))
         if ended is not Status.SUCCEEDED:
-            self._forget_files()
-        if ended is Status.SUCCEEDED and self._checkpoint is not None:
-            self._forget(self._checkpoint.key)
+            self._storage.forget_unpublished()
+        elif self._checkpoint is not None:
+            self._storage.forget(self._checkpoint.key)
         return ended
 
     def _finish(
@@ -454,52 +381,6 @@ class Supervisor:
             if lifecycle.has_succeeded(database, attempt):
                 return Status.SUCCEEDED
             raise
-
-    def _read_back(self, files: list[ArtifactFile], done: Done) -> None:
-        told = Metrics.model_validate(done.result)
-        memory = self.settings.intake_memory_bytes
-        self._stored_by(lambda: read_back(self.store, files, told, self.attempt.model, memory))
-
-    def _published(self, done: Done | None) -> list[ArtifactFile]:
-        """Store the artifacts; the row that makes them visible is written after them."""
-        files = []
-        if self.attempt.kind == "prune":
-            try:
-                files.append(self._artifact("log.txt", self.child.log))
-            except (_Untrusted, Unavailable):
-                if done is not None:
-                    raise  # Then the other end of the job must go without a log.
-        for name in done.files if done else ():
-            files.append(self._artifact(name, self.child.out / name))
-        return files
-
-    def _put(self, key: str, source: Path) -> Blob:
-        """Copy a file of the child's into the store. Raises `OSError` where it cannot be read."""
-        self._stored.add(key)
-        return self.store.put_file(key, source, self.settings.job_file_bytes)
-
-    def _artifact(self, name: str, source: Any) -> ArtifactFile:
-        if name not in MEDIA_TYPES:
-            raise _Untrusted(f"the job's process offered a file called {name!r}")
-        limit = self.settings.job_file_bytes
-        try:
-            found = os.lstat(source)
-            if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
-                raise _Untrusted(f"the job's file {name} is no plain file of at most {limit} bytes")
-            blob = self._stored_by(lambda: self._put(f"{self._prefix}/{name}", source))
-        except OSError as error:
-            raise _Untrusted(f"the job's file {name} cannot be read: {error.strerror}") from error
-        return ArtifactFile(
-            name=name,
-            key=blob.key,
-            bytes=blob.bytes,
-            sha256=blob.sha256,
-            media_type=MEDIA_TYPES[name],
-        )
-
-
-class _Untrusted(Exception):
-    """The child did what it must not."""
 
 
 class _Refusal(Exception):

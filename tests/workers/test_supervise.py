@@ -166,7 +166,7 @@ def test_the_lease_is_kept_while_files_are_stored(
         time.sleep(2 * world.settings.lease_seconds)
         reaped.extend(lifecycle.reap(world.database))
 
-    monkeypatch.setattr("workers.supervise.read_back", slow)
+    monkeypatch.setattr("workers.storing.read_back", slow)
     done = 'tell(type="done", result=RESULT, files=[])'
     assert world.supervise(attempt, done) is Status.SUCCEEDED
     assert reaped == []
