@@ -5,7 +5,7 @@ from fastapi import Request
 from app.domain.errors import SecateurError
 from app.observe.metrics import REFUSED
 
-COLLECTIONS = {"/v1/models": "models", "/v1/datasets": "datasets"}
+COLLECTIONS = {"/v1/models": "models", "/v1/datasets": "datasets", "/v1/uploads": "uploads"}
 """Routes that take uploads."""
 
 
