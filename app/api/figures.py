@@ -31,6 +31,13 @@ from app.services.workers import FORGOTTEN_SECONDS
 
 MOST_WORKERS = 200
 """Workers that are named; the others share a label."""
+QUEUE_GAUGES = {
+    "secateur_queue_waiting": ("Jobs that wait, by queue", "waiting"),
+    "secateur_queue_waiting_seconds": ("How long the oldest waits, by queue", "oldest_seconds"),
+    "secateur_queue_running": ("Jobs that run, by queue", "running"),
+    "secateur_queue_workers": ("Living worker processes, by queue", "workers"),
+}
+"""Name → what it says, and the field of a queue's state."""
 Counted = dict[tuple[str, ...], dict[str, float]]
 """Labels → bucket → number; a counter's only bucket, and a histogram's sum, is ''."""
 
@@ -107,13 +114,8 @@ def _gauges(session: Session) -> Iterator[Metric]:
 def _queues(database: Database) -> Iterator[Metric]:
     """What scaling by depth and age needs."""
     states = queue_state(database)
-    for name, help_, field in (
-        ("waiting", "Jobs that wait, by queue", "waiting"),
-        ("waiting_seconds", "How long the oldest waits, by queue", "oldest_seconds"),
-        ("running", "Jobs that run, by queue", "running"),
-        ("workers", "Living worker processes, by queue", "workers"),
-    ):
-        family = GaugeMetricFamily(f"secateur_queue_{name}", help_, labels=["queue"])
+    for name, (help_, field) in QUEUE_GAUGES.items():
+        family = GaugeMetricFamily(name, help_, labels=["queue"])
         for state in states:
             family.add_metric([state.queue], getattr(state, field))
         yield family
