@@ -1,9 +1,10 @@
 """The process that reads one upload: an order on stdin, one JSON answer on stdout.
 
-The answer is `{"info": …}`, `{"refused": …}`, `{"memory": true}` or `{"defect": …}`. It holds
-no more than what `app.intake.process` believes: that is checked there.
+The answer is `{"info": …}`, `{"refused": …}`, `{"memory": true}`, `{"full": true}` or
+`{"defect": …}`. It holds no more than what `app.intake.process` believes: that is checked there.
 """
 
+import errno
 import json
 import os
 import sys
@@ -44,12 +45,26 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
     try:
         return {"info": _read(order)}
     except (InvalidModel, InvalidDataset) as error:
+        if _finds_no_room(error):
+            return {"full": True}
         refused = {"detail": error.detail, "field": error.field, "errors": error.errors}
         return {"refused": refused, "memory": isinstance(error.__cause__, MemoryError)}
     except MemoryError:
         return {"memory": True}
-    except Exception:
+    except Exception as error:
+        if _finds_no_room(error):
+            return {"full": True}
         return {"defect": traceback.format_exc()[-4000:]}
+
+
+def _finds_no_room(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error, which is no fault of the file's."""
+    while error is not None:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or os.strerror(errno.ENOSPC) in str(error):  # HDF5 tells it in words.
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _read(order: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ canonical copy, and limits (`app.intake.confinement`). Here nothing of a model f
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,6 +46,8 @@ BYTES_PER_SECOND = 16 * MIB
 upload takes at this pace. HDF5 has loops without end for damaged files."""
 FILE_SLACK_BYTES = 64 * MIB
 """By how much a canonical copy may be larger than the upload, or than what it unpacks to."""
+ROOM_BYTES = MIB
+"""A disk with less room is full."""
 WAIT_SECONDS = 30
 CHILD = ("-m", "app.intake.child")
 _BROKEN = {
@@ -92,7 +95,7 @@ class Readers:
 
         Raises:
             InvalidModel: it is no Keras model that can be pruned, or breaks what reads it.
-            Unavailable: no process could be had.
+            Unavailable: no process could be had, or the disk is full.
         """
         check_model_magic(path, filename)
         order = {"kind": "model", "canonical": canonical.name}
@@ -107,7 +110,7 @@ class Readers:
 
         Raises:
             InvalidDataset: it cannot be read, or breaks what reads it.
-            Unavailable: no process could be had.
+            Unavailable: no process could be had, or the disk is full.
         """
         order = {"kind": "dataset", "options": options.model_dump(mode="json")}
         with tempfile.TemporaryDirectory(prefix="secateur-intake-") as folder:
@@ -142,6 +145,8 @@ class Readers:
         with self._slot():
             end = _run(order, folder, BASE_SECONDS + more)
         answer = _parsed(end.answer)
+        if "info" not in answer and shutil.disk_usage(folder).free < ROOM_BYTES:
+            answer = {"full": True}  # HDF5 may crash where it cannot write.
         outcome = "accepted" if "info" in answer else "refused"
         INTAKE.labels(order["kind"], outcome).observe(time.monotonic() - began)
         _log.info(
@@ -249,6 +254,11 @@ def _told(
         raise refusal(
             f"{filename} takes longer than {limits.seconds} s to read, which no sound file of its "
             "size does. Save it again; if it is sound, make it smaller."
+        )
+    if answer.get("full"):
+        raise Unavailable(
+            "There is no room on the disk where uploads are read. Send it again in a while, or "
+            "tell who runs this service."
         )
     if answer.get("memory"):
         raise _too_much_memory(filename, limits, refusal)

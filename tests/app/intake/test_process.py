@@ -2,6 +2,7 @@
 
 import errno
 import json
+import subprocess
 import sys
 import threading
 
@@ -9,7 +10,7 @@ import pytest
 
 from app.domain.dataset import DatasetOptions
 from app.domain.errors import InternalError, InvalidDataset, InvalidModel, Unavailable
-from app.intake import process
+from app.intake import canonical, child, process
 from app.intake.models import inspect_model
 from app.intake.process import MIB, Readers
 from app.services.examples import DATASET_FILE, MODEL_FILE
@@ -189,3 +190,35 @@ def test_the_api_opens_no_hdf5_itself():
 def test_the_process_imports_neither_keras_nor_tensorflow():
     code = "import app.intake.child, app.intake.canonical, app.intake.datasets"
     assert loaded(code, {"keras", "tensorflow"}) == set()
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A folder on a disk of 16 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("needs root, or a kernel that lets it mount a small disk")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_is_not_the_file_s_fault(full_disk):
+    with pytest.raises(Unavailable, match="no room on the disk"):
+        read(full_disk)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_no_room_is_found_behind_what_libraries_raise(monkeypatch, tmp_path, wrapped):
+    def write(*_):
+        if wrapped:
+            raise RuntimeError("Can't write data (no space: No space left on device)")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(canonical, "_write", write)
+    order = {"kind": "model", "path": str(MODEL_FILE), "filename": "m.keras"}
+    order |= {"folder": str(tmp_path), "canonical": "canonical"}
+    assert child._answer(order) == {"full": True}
+    monkeypatch.setattr(canonical, "_write", lambda *_: 1 / 0)
+    assert "damaged" in child._answer(order)["refused"]["detail"]
