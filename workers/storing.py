@@ -84,13 +84,13 @@ class Storage:
             blob = self._put(f"{self._prefix}/checkpoint-{saved.epoch}.zip", source)
         except Unavailable as error:
             log.warning("checkpoint_skipped", reason=error.detail)
+            source.unlink(missing_ok=True)
             return None
         except OSError as error:
             raise InternalError(
                 f"The job's checkpoint {saved.file} cannot be read: {error.strerror}"
             ) from error
-        finally:
-            source.unlink(missing_ok=True)
+        source.unlink(missing_ok=True)
         return Checkpoint(key=blob.key, sha256=blob.sha256, bytes=blob.bytes, epoch=saved.epoch)
 
     def publish(self, done: Done | None) -> list[ArtifactFile]:
