@@ -23,8 +23,9 @@ from app.domain.queues import QueueName, queue_of, rank
 from app.domain.spec import PruningSpec
 from app.intake.fit import check_objective
 from app.observe import traces
-from app.services import audit, events, outbox, quotas, tallies
+from app.services import audit, events, quotas
 from app.services.dispatch import dispatch
+from app.services.endings import moved
 from app.services.errors import from_problem
 from app.services.idempotency import Answer, fingerprint, once
 from app.services.line import Line
@@ -418,9 +419,7 @@ def stop(session: Session, row: JobRow) -> None:
         row.finished_at = session.scalar(select(func.clock()))
         row.cancel_requested = True
         session.flush()
-        events.record(session, row.id, "cancelled", {})
-        tallies.ended(session, row.kind, str(Status.CANCELLED))
-        outbox.job_ended(session, row.id)
+        moved(session, row.id, row.kind, str(Status.CANCELLED), {})
     elif row.state == Status.RUNNING and not row.cancel_requested:
         row.cancel_requested = True
         session.flush()

@@ -20,12 +20,13 @@ from sqlalchemy.orm import Session
 from app.adapters.database import ArtifactRow, Database, DatasetRow, JobRow, ModelRow
 from app.domain.dataset import DatasetInfo
 from app.domain.errors import AttemptsExhausted, InternalError, SecateurError, Unavailable
-from app.domain.job import ENDED, ArtifactFile, Attempt, Checkpoint, Progress, Status
+from app.domain.job import ArtifactFile, Attempt, Checkpoint, Progress, Status
 from app.domain.model import ModelInfo
 from app.domain.ports import content_sha256
 from app.domain.queues import QueueName
 from app.domain.spec import PruningSpec
-from app.services import events, outbox, tallies
+from app.services import events, tallies
+from app.services.endings import moved
 from app.services.line import next_job, running_by_owner
 
 log = structlog.get_logger(__name__)
@@ -292,10 +293,8 @@ def finish(
         data: dict[str, Any] = {"artifacts": [file.name for file in artifacts]}
         if error is not None:
             data["error"] = error
-        events.record(session, attempt.job, str(status), data)
-        tallies.ended(session, attempt.kind, str(status), error, used)
+        moved(session, attempt.job, attempt.kind, str(status), data, used)
         tallies.phases(session, phases or {})
-        outbox.job_ended(session, attempt.job)
     return status
 
 
@@ -366,11 +365,8 @@ def postpone(database: Database, attempt: Attempt, error: SecateurError) -> None
                 .values(error=data["error"])
                 .execution_options(synchronize_session=False)
             )
-        events.record(session, attempt.job, state, data)
+        moved(session, attempt.job, attempt.kind, state, data)
         tallies.count(session, tallies.HANDED_BACK, attempt.kind)
-        if state != Status.QUEUED:
-            tallies.ended(session, attempt.kind, state, data.get("error"))
-            outbox.job_ended(session, attempt.job)
 
 
 def hand_back(database: Database, attempt: Attempt, reason: str) -> None:
@@ -394,11 +390,8 @@ def hand_back(database: Database, attempt: Attempt, reason: str) -> None:
             .execution_options(synchronize_session=False)
         ).scalar_one_or_none()
         if state is not None:
-            events.record(session, attempt.job, state, {"reason": reason})
+            moved(session, attempt.job, attempt.kind, state, {"reason": reason})
             tallies.count(session, tallies.HANDED_BACK, attempt.kind)
-            if state in ENDED:
-                tallies.ended(session, attempt.kind, state)
-                outbox.job_ended(session, attempt.job)
 
 
 def reap(database: Database) -> tuple[str, ...]:
@@ -444,11 +437,8 @@ def _reap_one(database: Database, job: str) -> bool:
             .values(**values)
             .execution_options(synchronize_session=False)
         )
-        events.record(session, job, str(values["state"]), reason)
+        moved(session, job, row.kind, str(values["state"]), reason, used)
         tallies.count(session, tallies.LOST, row.kind)
-        if values["state"] in ENDED:
-            tallies.ended(session, row.kind, str(values["state"]), values.get("error"), used)
-            outbox.job_ended(session, job)
         who = {"attempt": row.fence, "worker": row.worker, "owner": row.owner}
     log.warning("lease_lost", job=job, status=str(values["state"]), **who)
     return True

@@ -17,6 +17,7 @@ from app.domain.people import Caller
 from app.domain.ports import Store
 from app.services import audit, events, tallies
 from app.services.collecting import Collector
+from app.services.endings import moved
 from app.services.jobs import stop
 from app.settings import Settings
 
@@ -148,8 +149,8 @@ def _queue(session: Session, row: JobRow, settings: Settings) -> None:
 def _end_cancelled(session: Session, row: JobRow) -> None:
     values = {"state": Status.CANCELLED, "finished_at": func.clock()} | _freed(row)
     _change(session, row, values)
-    events.record(session, row.id, "cancelled", {"reason": "An operator ended it."})
-    tallies.ended(session, row.kind, str(Status.CANCELLED))
+    reason = {"reason": "An operator ended it."}
+    moved(session, row.id, row.kind, str(Status.CANCELLED), reason)
 
 
 def _freed(row: JobRow) -> dict[str, Any]:

@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import select
 
 from app.adapters.database import DeliveryRow
-from app.domain.errors import AttemptsExhausted
+from app.domain.errors import AttemptsExhausted, Unavailable
 from app.domain.job import ArtifactFile, Status
 from app.domain.people import Caller
 from app.domain.sweep import SweepSpec, members
 from app.domain.webhook import WebhookSpec
-from app.services import lifecycle, outbox
+from app.services import lifecycle, operations, outbox
 from app.services.resources import moment
 from app.services.sweeps import Sweeps
 from app.services.webhooks import Webhooks, WebhookWithSecret
@@ -88,6 +88,24 @@ def lose_too_often(world: World, job: str) -> None:
     lifecycle.reap(world.database)
 
 
+def cancel_by_operator(world: World, job: str) -> None:
+    world.attempt(job)
+    world.jobs.cancel(job)
+    operations.requeue(world.database, world.settings, job)
+
+
+def cancel_postponed(world: World, job: str) -> None:
+    attempt = world.attempt(job)
+    world.jobs.cancel(job)
+    lifecycle.postpone(world.database, attempt, Unavailable("The store is away."))
+
+
+def postpone_too_often(world: World, job: str) -> None:
+    attempt = world.attempt(job)
+    world.change(job, attempts_allowed=1)
+    lifecycle.postpone(world.database, attempt, Unavailable("The store is away."))
+
+
 ENDS: dict[Callable[[World, str], None], Status] = {
     succeed: Status.SUCCEEDED,
     fail: Status.FAILED,
@@ -96,6 +114,9 @@ ENDS: dict[Callable[[World, str], None], Status] = {
     cancel_handed_back: Status.CANCELLED,
     cancel_lost: Status.CANCELLED,
     lose_too_often: Status.FAILED,
+    cancel_by_operator: Status.CANCELLED,
+    cancel_postponed: Status.CANCELLED,
+    postpone_too_often: Status.FAILED,
 }
 
 
