@@ -1,0 +1,3 @@
+export default function ComparePage(props: any) {
+  return <p>{JSON.stringify(props)}</p>;
+}

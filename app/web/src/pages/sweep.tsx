@@ -1,0 +1,3 @@
+export default function SweepPage(props: any) {
+  return <p>{JSON.stringify(props)}</p>;
+}

@@ -1,0 +1,3 @@
+export function Curves(props: any) {
+  return <p>{JSON.stringify(Object.keys(props))}</p>;
+}

@@ -1,0 +1,3 @@
+export function JobResult(props: any) {
+  return <p>{JSON.stringify(Object.keys(props))}</p>;
+}
