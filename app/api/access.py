@@ -27,7 +27,16 @@ from app.services.keys import HOW
 from app.settings import Settings
 
 OPEN = frozenset(
-    {"/", "/icon.svg", "/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
+    {
+        "/",
+        "/icon.svg",
+        "/healthz",
+        "/readyz",
+        "/docs",
+        "/docs/oauth2-redirect",
+        "/redoc",
+        "/openapi.json",
+    }
 )
 OPEN_BELOW = ("/assets/", "/static-offline-docs/", "/examples/", "/problems/")
 """Health and documentation: they tell nothing of anybody."""

@@ -5,7 +5,7 @@ import { useQuery } from "@tanstack/react-query";
 import { useEffect, useMemo, useState } from "react";
 import { api, asked, type Problem, type Spec } from "../api/client";
 import { Failure, Waiting } from "../parts/common";
-import { formSchema, validator, withoutDefaults } from "./schema";
+import { formSchema, LOOKS, validator, withoutDefaults } from "./schema";
 import { templates } from "./templates";
 import "../style/form.css";
 
@@ -33,7 +33,7 @@ export default function FullSpec(props: {
         formData={props.spec}
         validator={validator}
         templates={templates}
-        uiSchema={{ "ui:submitButtonOptions": { norender: true } }}
+        uiSchema={LOOKS}
         experimental_defaultFormStateBehavior={{ emptyObjectFields: "skipDefaults" }}
         extraErrors={atFields(props.problem)}
         noHtml5Validate
@@ -71,7 +71,7 @@ function AsJson({ spec, setSpec }: { spec: Spec; setSpec: (spec: Spec) => void }
     if (!editing) setText(told);
   }, [told, editing]);
   return (
-    <div>
+    <div className="json">
       <label>
         <strong>As JSON</strong>
         <textarea
