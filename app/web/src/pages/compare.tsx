@@ -1,3 +1,0 @@
-export default function ComparePage(props: any) {
-  return <p>{JSON.stringify(props)}</p>;
-}

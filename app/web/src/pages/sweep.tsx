@@ -1,3 +1,0 @@
-export default function SweepPage(props: any) {
-  return <p>{JSON.stringify(props)}</p>;
-}

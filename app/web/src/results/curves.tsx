@@ -1,3 +1,0 @@
-export function Curves(props: any) {
-  return <p>{JSON.stringify(Object.keys(props))}</p>;
-}

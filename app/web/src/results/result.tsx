@@ -1,3 +1,0 @@
-export function JobResult(props: any) {
-  return <p>{JSON.stringify(Object.keys(props))}</p>;
-}
