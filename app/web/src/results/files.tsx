@@ -1,0 +1,102 @@
+import { apiKey, ROOT } from "../api/client";
+import { useArtifacts } from "../api/hooks";
+import { Card, CopyButton, DownloadButton, Failure, Waiting } from "../parts/common";
+import { bytes, when } from "../parts/words";
+import type { Artifact, Job } from "./types";
+import "../style/results.css";
+
+/** Models before what was written about them. */
+const order = (file: Artifact): number => (file.name.startsWith("model") ? 0 : file.name === "report.html" ? 1 : 2);
+const readable = (file: Artifact): boolean => file.media_type.startsWith("text/") || file.name === "metrics.json";
+
+/** All files of a job, however it ended: a failed one has its log. */
+export function Files({ job }: { job: Job }) {
+  const { data, error, isPending } = useArtifacts(job.id, job.done);
+  return (
+    <Card title="Files">
+      <Failure error={error} />
+      {isPending && <Waiting>Looking for the files</Waiting>}
+      {data && (
+        <div className="scroll">
+          <table className="files">
+            <thead>
+              <tr>
+                <th scope="col">File</th>
+                <th scope="col" className="number">Size</th>
+                <th scope="col">SHA-256</th>
+                <th scope="col">
+                  <span className="hidden">Get it</span>
+                </th>
+              </tr>
+            </thead>
+            <tbody>
+              {[...data]
+                .sort((a, b) => order(a) - order(b) || a.name.localeCompare(b.name))
+                .map((file) => (
+                  <FileRow key={file.name} file={file} />
+                ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+      {job.expires_at && <p className="soft">They are deleted on {when(job.expires_at)}.</p>}
+      <p>
+        <Open url={`/v1/models/${job.model}/analysis`} name="analysis.json">
+          Analysis of the original model
+        </Open>
+      </p>
+    </Card>
+  );
+}
+
+function FileRow({ file }: { file: Artifact }) {
+  return (
+    <tr>
+      <th scope="row">
+        {readable(file) ? (
+          <Open url={file.url} name={file.name}>
+            {file.name}
+          </Open>
+        ) : (
+          file.name
+        )}
+      </th>
+      <td className="number">{bytes(file.bytes)}</td>
+      <td>
+        <span className="row">
+          <code title={file.sha256}>{file.sha256.slice(0, 12)}…</code>
+          <CopyButton text={file.sha256}>
+            Copy<span className="hidden"> the SHA-256 of {file.name}</span>
+          </CopyButton>
+        </span>
+      </td>
+      <td className="number">
+        <DownloadButton url={file.url} name={file.name}>
+          Download<span className="hidden"> {file.name}</span>
+        </DownloadButton>
+      </td>
+    </tr>
+  );
+}
+
+/**
+ * Opens a file in a new tab.
+ *
+ * With a key it is saved instead: a link sends no key, and a blob: page would take this page's
+ * policy with it, which forbids a report the styles that it carries.
+ */
+function Open({ url, name, children }: { url: string; name: string; children: string }) {
+  if (apiKey.get()) {
+    return (
+      <DownloadButton url={url} name={name}>
+        {children}
+      </DownloadButton>
+    );
+  }
+  return (
+    <a href={ROOT + url} target="_blank" rel="noopener">
+      {children}
+      <span className="hidden"> (opens in a new tab)</span>
+    </a>
+  );
+}
