@@ -1,5 +1,5 @@
-"""Build the page: `python -m tools.page`; `--check` only tells whether it was built since its sources
-changed, and needs no node."""
+"""Build the page: `python -m tools.page`. `--check` needs no node: it only tells whether the page was
+built since its sources changed."""
 
 import argparse
 import hashlib

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 CHROMIUM = (
     os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -25,6 +25,7 @@ def chromium() -> Iterator[Browser]:
         pytest.skip("no Chromium on PATH: install it (Debian: chromium), or name it in CHROMIUM")
     with sync_playwright() as playwright:
         # As root, as in containers, Chromium starts without its sandbox only.
+        expect.set_options(timeout=LONGEST_MS)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()

@@ -1,1 +1,0 @@
-import{t as e}from"./jsx-runtime-BZi9cxqW.js";var t=e();function n(e){return(0,t.jsx)(`p`,{children:JSON.stringify(e)})}export{n as default};
