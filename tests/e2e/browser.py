@@ -58,7 +58,7 @@ def opened(browser: Browser, url: str, **context: Any) -> Iterator[Page]:
     within = browser.new_context(**context)
     within.set_default_timeout(LONGEST_MS)
     page = within.new_page()
-    witness = Witness(page, url)
+    witness = Witness(page, url.split("#")[0].rstrip("/"))
     page.goto(url)
     yield page
     within.close()

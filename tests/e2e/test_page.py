@@ -83,7 +83,7 @@ def test_from_a_dropped_file_to_a_smaller_model(
         page.set_input_files("input[type=file]", DATA)
         expect(page.get_by_text("test samples")).to_be_visible()
         page.get_by_role("radio", name=re.compile("Narrower layers")).check()
-        page.get_by_role("radio", name=re.compile("quick")).check()
+        page.get_by_role("radio", name=re.compile("^quick")).check()
         expect(page.get_by_text(re.compile(r"Parameters.*→", re.DOTALL)).first).to_be_visible()
         quietly(page)
         page.get_by_role("button", name="Prune", exact=True).click()
@@ -134,15 +134,15 @@ def test_form_and_json_keep_in_step_and_faults_stand_at_their_field(
     with opened(browser, f"{service.url}/#/models/{model}?data={data}") as page:
         page.get_by_role("button", name="Full spec").click()
         text = page.get_by_label("As JSON")
-        page.get_by_label("Seed").fill("7")
-        page.get_by_label("Seed").blur()
+        page.get_by_label("Seed", exact=True).fill("7")
+        page.get_by_label("Seed", exact=True).blur()
         expect(text).to_have_value(re.compile(r'"seed": 7'))
         spec = json.loads(text.input_value())
         assert spec.keys() <= {"model", "dataset", "prune", "fine_tune", "exports", "seed"}
         text.fill(
             json.dumps(spec | {"seed": -1, "prune": {"target": {"kind": "macs", "keep": 50}}})
         )
-        expect(page.get_by_label("Seed")).to_have_value("-1")
+        expect(page.get_by_label("Seed", exact=True)).to_have_value("-1")
         at_field = page.locator(".field.wrong", has=page.get_by_label("Keep", exact=True))
         expect(at_field.last).to_contain_text("a share is a fraction between 0 and 1")
         text.fill("{")

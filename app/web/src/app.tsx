@@ -14,8 +14,11 @@ const SweepPage = lazy(() => import("./pages/sweep"));
 export function App() {
   const [location] = useLocation();
   const main = useRef<HTMLElement>(null);
+  const shown = useRef(location);
   // A new page is read from its beginning, by eyes and by screen readers.
   useEffect(() => {
+    if (shown.current === location) return;
+    shown.current = location;
     window.scrollTo(0, 0);
     main.current?.focus({ preventScroll: true });
   }, [location]);
