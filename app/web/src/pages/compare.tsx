@@ -128,8 +128,12 @@ function Heads({ jobs, all }: { jobs: Job[]; all: Job[] }) {
 
 function Differences({ jobs }: { jobs: Job[] }) {
   const specs = jobs.map((job) => flat(job.spec));
-  const paths = [...new Set(specs.flatMap(Object.keys))].filter(
-    (path) => new Set(specs.map((spec) => JSON.stringify(spec[path]))).size > 1,
+  const all = [...new Set(specs.flatMap(Object.keys))];
+  // Left out says as much as null; a part that is null in one job is told by its fields in another.
+  const paths = all.filter(
+    (path) =>
+      new Set(specs.map((spec) => JSON.stringify(spec[path] ?? null))).size > 1 &&
+      !all.some((other) => other.startsWith(`${path}.`)),
   );
   return (
     <Card title="What differs in what was asked">

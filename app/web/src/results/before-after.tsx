@@ -93,7 +93,7 @@ function MetricRow(props: { name: string; metric: string; before?: Metric; after
     value ? (
       <>
         {metricText(props.metric, value.value)}
-        {value.interval && <small className="soft">{intervalText(props.metric, value)}</small>}
+        {value.interval && <small className="soft wrap">{intervalText(props.metric, value)}</small>}
       </>
     ) : (
       "–"

@@ -120,6 +120,8 @@ export const valueText = (value: unknown): string =>
     ? "–"
     : value === null
       ? "none"
-      : typeof value === "string"
-        ? words(value)
-        : JSON.stringify(value);
+      : Array.isArray(value)
+        ? value.map(valueText).join(", ")
+        : typeof value === "string"
+          ? words(value)
+          : JSON.stringify(value);
