@@ -74,6 +74,9 @@ export function CurveChart(props: { points: CurvePoint[]; cuts: number[]; logari
   );
 }
 
+/** On one line, and no longer than it must be. */
+const tick = (text: string): string => text.replace(/\.0+(?=\D|$)/, "").replaceAll(" ", "\u00a0");
+
 const short = (value: number): string =>
   Math.abs(value) >= 1000
     ? new Intl.NumberFormat("en", { notation: "compact" }).format(value)
@@ -148,13 +151,13 @@ export function ParetoChart(props: ParetoProps) {
           dataKey="x"
           type="number"
           domain={[0, "auto"]}
-          tickFormatter={props.x.text}
+          tickFormatter={(value: number) => tick(props.x.text(value))}
           tickCount={5}
           minTickGap={18}
           label={{ value: props.x.name, position: "insideBottom", offset: -16, fill: "var(--soft)", fontSize: 12 }}
           {...AXIS}
         />
-        <YAxis dataKey="y" type="number" width={58} domain={["auto", "auto"]} tickFormatter={props.y.text} tickCount={6} {...AXIS} />
+        <YAxis dataKey="y" type="number" width={58} domain={["auto", "auto"]} tickFormatter={(value: number) => tick(props.y.text(value))} tickCount={6} {...AXIS} />
         {props.before && (
           <Scatter
             data={[props.before]}

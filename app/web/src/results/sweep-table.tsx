@@ -24,6 +24,7 @@ export function SweepTable(props: { sweep: Sweep; chosen: string | null; choose:
       <table className="sweep-jobs">
         <thead>
           <tr>
+            <th scope="col">Look</th>
             {columns.map((each) => {
               const here = each.key === by?.key;
               return (
@@ -50,20 +51,22 @@ export function SweepTable(props: { sweep: Sweep; chosen: string | null; choose:
         <tbody>
           {jobs.map((job) => (
             <tr key={job.job} className={job.job === props.chosen ? "chosen-row" : undefined}>
+              <td>
+                {job.after ? (
+                  <button type="button" className="quiet" onClick={() => props.choose(job.job)}>
+                    Figures<span className="hidden"> of {memberName(job)}</span>
+                  </button>
+                ) : (
+                  "–"
+                )}
+              </td>
               {columns.map((each) => (
                 <td key={each.key} className={each.number ? "number" : undefined}>
                   {each.text(job)}
                 </td>
               ))}
               <td>
-                <span className="row actions">
-                  {job.after && (
-                    <button type="button" className="quiet" onClick={() => props.choose(job.job)}>
-                      Figures<span className="hidden"> of {memberName(job)}</span>
-                    </button>
-                  )}
-                  <MemberActions member={job} />
-                </span>
+                <MemberActions member={job} />
               </td>
             </tr>
           ))}

@@ -17,6 +17,7 @@ function text(target: TargetFigure, value: number): string {
   if (target.unit === "bytes") return bytes(value);
   if (target.unit === "ms") return milliseconds(value);
   if (target.unit.startsWith("share")) return percent(value);
+  if (target.unit.startsWith("points")) return `${number(Number(value.toPrecision(3)))} points`;
   return `${number(Number(value.toPrecision(3)))} ${target.unit}`;
 }
 
@@ -39,7 +40,7 @@ export function TargetResult({ target }: { target: TargetFigure }) {
           ["Reached", target.met ? (target.within ? "Yes, closely" : "Yes") : "No"],
         ]}
       />
-      {target.unit.startsWith("share") && <p className="soft">Unit: {target.unit}.</p>}
+      {/^(share|points)/.test(target.unit) && <p className="soft">Unit: {target.unit}.</p>}
       {target.note && <p>{target.note}</p>}
       {target.trials.length > 0 && <Trials target={target} />}
     </>
@@ -55,6 +56,9 @@ function Trials({ target }: { target: TargetFigure }) {
   return (
     <>
       <h3>What the search tried</h3>
+      {target.kind === "accuracy_drop" && (
+        <p className="soft">Candidates are measured on validation samples, which they are chosen by.</p>
+      )}
       <Chart
         height={260}
         label={`${points.length} candidates; ${text(target, target.asked)} was asked; the table below has the figures`}
