@@ -82,6 +82,14 @@ export function measuresOf(states: State[]): Measure[] {
   ];
 }
 
+/** As the service's verdicts: what is less than this many times better is noise to people. */
+const NOTICEABLE = 1.05;
+export const isLess = (before: number, after: number): boolean => before >= NOTICEABLE * after;
+export const isFaster = (each: LatencyValue): boolean =>
+  (intervalOf(each.speed_up_interval)?.[0] ?? 0) >= NOTICEABLE;
+export const isSlower = (each: LatencyValue): boolean =>
+  (intervalOf(each.speed_up_interval)?.[1] ?? Infinity) <= 1 / NOTICEABLE;
+
 /** For each point whether no other is at least as good in both and better in one. */
 export function onFront(points: { x: number; y: number }[], yLowerIsBetter: boolean): boolean[] {
   const sign = yLowerIsBetter ? -1 : 1;

@@ -14,12 +14,16 @@ const KINDS: Record<string, string> = {
 
 /** A figure of the target, in its unit. */
 function text(target: TargetFigure, value: number): string {
-  if (target.unit === "bytes") return bytes(value);
+  if (target.unit.startsWith("bytes")) return bytes(value);
   if (target.unit === "ms") return milliseconds(value);
   if (target.unit.startsWith("share")) return percent(value);
   if (target.unit.startsWith("points")) return `${number(Number(value.toPrecision(3)))} points`;
   return `${number(Number(value.toPrecision(3)))} ${target.unit}`;
 }
+
+/** Files are held to the byte. */
+const exactly = (target: TargetFigure, value: number): string =>
+  target.unit.startsWith("bytes") ? `${value.toLocaleString("en")} ${target.unit}` : text(target, value);
 
 /** What was asked, what came of it, and what a search tried. */
 export function TargetResult({ target }: { target: TargetFigure }) {
@@ -29,11 +33,11 @@ export function TargetResult({ target }: { target: TargetFigure }) {
       <Facts
         facts={[
           ["Goal", KINDS[target.kind] ?? words(target.kind)],
-          ["Asked", text(target, target.asked)],
+          ["Asked", exactly(target, target.asked)],
           [
             "Achieved",
             <>
-              {text(target, target.achieved)}
+              {exactly(target, target.achieved)}
               {achieved && <small className="soft">{achieved.map((end) => text(target, end)).join(" to ")}</small>}
             </>,
           ],
