@@ -18,6 +18,7 @@ import {
   metricText,
   valueText,
 } from "../results/figures";
+import { Scroll } from "../results/scroll";
 import type { Job } from "../results/types";
 import "../style/results.css";
 
@@ -140,7 +141,7 @@ function Differences({ jobs }: { jobs: Job[] }) {
       {paths.length === 0 ? (
         <p>Nothing: the specs are the same.</p>
       ) : (
-        <div className="scroll">
+        <Scroll label="Fields that differ">
           <table>
             <thead>
               <tr>
@@ -163,7 +164,7 @@ function Differences({ jobs }: { jobs: Job[] }) {
               ))}
             </tbody>
           </table>
-        </div>
+        </Scroll>
       )}
     </Card>
   );
@@ -174,7 +175,7 @@ function Figures({ jobs, all }: { jobs: Done[]; all: Job[] }) {
   const metrics = [...new Set(afters.flatMap(metricsOf))];
   return (
     <Card title="What came of it">
-      <div className="scroll">
+      <Scroll label="Figures of the jobs">
         <table className="compared">
           <thead>
             <tr>
@@ -214,7 +215,7 @@ function Figures({ jobs, all }: { jobs: Done[]; all: Job[] }) {
             ))}
           </tbody>
         </table>
-      </div>
+      </Scroll>
       {jobs.length > 1 && <p className="soft">✓ is the best of its row.</p>}
       {!sameBefore(jobs) && <p className="soft">The jobs began with different models.</p>}
     </Card>
@@ -321,7 +322,7 @@ function LayersOf({ jobs, all }: { jobs: Done[]; all: Job[] }) {
       {rows.length === 0 ? (
         <p>None: all layers have as many.</p>
       ) : (
-        <div className="scroll tall" tabIndex={0} role="region" aria-label="Layers that differ">
+        <Scroll label="Layers that differ" tall>
           <table>
             <thead>
               <tr>
@@ -345,7 +346,7 @@ function LayersOf({ jobs, all }: { jobs: Done[]; all: Job[] }) {
               ))}
             </tbody>
           </table>
-        </div>
+        </Scroll>
       )}
     </Card>
   );

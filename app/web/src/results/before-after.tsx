@@ -12,6 +12,7 @@ import {
   metricText,
   sameSetting,
 } from "./figures";
+import { Scroll } from "./scroll";
 import { intervalOf, type LatencyValue, type Metric, type Metrics, type State } from "./types";
 
 const UNCHANGED = 0.995;
@@ -33,7 +34,7 @@ export function BeforeAfter({ metrics }: { metrics: Metrics }) {
   );
   const exports = Object.keys(after.bytes);
   return (
-    <div className="scroll">
+    <Scroll label="Figures before and after">
       <table className="before-after">
         <thead>
           <tr>
@@ -74,7 +75,7 @@ export function BeforeAfter({ metrics }: { metrics: Metrics }) {
           ))}
         </tbody>
       </table>
-    </div>
+    </Scroll>
   );
 }
 

@@ -2,6 +2,7 @@ import { useState } from "react";
 import { percent, words } from "../parts/words";
 import { measuresOf, metricsOf, metricText, valueText } from "./figures";
 import { MemberActions, memberName } from "./member";
+import { Scroll } from "./scroll";
 import type { ComparedJob, State, Sweep } from "./types";
 
 interface Column {
@@ -20,7 +21,7 @@ export function SweepTable(props: { sweep: Sweep; chosen: string | null; choose:
   const column = columns.find((each) => each.key === by?.key);
   const jobs = column ? sorted(sweep.jobs, column, by?.down ?? false) : sweep.jobs;
   return (
-    <div className="scroll tall" tabIndex={0} role="region" aria-label="All jobs of the sweep">
+    <Scroll label="All jobs of the sweep" tall>
       <table className="sweep-jobs">
         <thead>
           <tr>
@@ -72,7 +73,7 @@ export function SweepTable(props: { sweep: Sweep; chosen: string | null; choose:
           ))}
         </tbody>
       </table>
-    </div>
+    </Scroll>
   );
 }
 

@@ -1,6 +1,7 @@
 import { Facts } from "../parts/common";
 import { bytes, count, milliseconds, number, percent, words } from "../parts/words";
 import { Chart, TrialChart } from "./lazy";
+import { Scroll } from "./scroll";
 import { intervalOf, type TargetFigure, whiskers } from "./types";
 
 const KINDS: Record<string, string> = {
@@ -69,7 +70,7 @@ function Trials({ target }: { target: TargetFigure }) {
       >
         <TrialChart trials={points} asked={target.asked} y={target.unit} />
       </Chart>
-      <div className="scroll">
+      <Scroll label="Candidates of the search">
         <table>
           <thead>
             <tr>
@@ -94,7 +95,7 @@ function Trials({ target }: { target: TargetFigure }) {
             ))}
           </tbody>
         </table>
-      </div>
+      </Scroll>
     </>
   );
 }
