@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo serve test check audit bench lock format clean
+.PHONY: help setup demo serve test check page audit bench lock format clean
 
 help:
 	@echo "make demo    the main job end to end, on real digits, over HTTP"
@@ -42,7 +42,12 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.page --check
 	$(BIN)/python -m tools.audit
+
+# The page at /, from app/web to app/web/built; only this needs node.
+page: setup
+	$(BIN)/python -m tools.page
 
 audit: setup
 	$(BIN)/python -m tools.audit

@@ -6,7 +6,6 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
@@ -20,6 +19,7 @@ from app.api import (
     health,
     jobs,
     models,
+    page,
     problems,
     schemas,
     sweeps,
@@ -113,7 +113,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     ):
         app.include_router(module.router)
     app.mount("/examples", StaticFiles(directory=FILES), name="examples")
-    app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
+    page.install(app)
     _wrap(app, settings)
     return app
 

@@ -27,9 +27,18 @@ from app.services.keys import HOW
 from app.settings import Settings
 
 OPEN = frozenset(
-    {"/", "/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
+    {
+        "/",
+        "/icon.svg",
+        "/healthz",
+        "/readyz",
+        "/docs",
+        "/docs/oauth2-redirect",
+        "/redoc",
+        "/openapi.json",
+    }
 )
-OPEN_BELOW = ("/static-offline-docs/", "/examples/", "/problems/")
+OPEN_BELOW = ("/assets/", "/static-offline-docs/", "/examples/", "/problems/")
 """Health and documentation: they tell nothing of anybody."""
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 SCHEME = "apiKey"

@@ -2,9 +2,9 @@ import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { Router } from "wouter";
-import { useHashLocation } from "wouter/use-hash-location";
 import { Problem } from "./api/client";
 import { App } from "./app";
+import { useHashPath } from "./parts/route";
 import "./style/base.css";
 import "./style/parts.css";
 
@@ -21,7 +21,7 @@ const queries = new QueryClient({
 createRoot(document.getElementById("root") as HTMLElement).render(
   <StrictMode>
     <QueryClientProvider client={queries}>
-      <Router hook={useHashLocation}>
+      <Router hook={useHashPath}>
         <App />
       </Router>
     </QueryClientProvider>

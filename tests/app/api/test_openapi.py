@@ -163,10 +163,16 @@ def test_the_pages_need_no_other_host(api: Api, page: str) -> None:
     assert not re.findall(r"https?://(?!127\.0\.0\.1)[\w.]+/", html)
 
 
-def test_the_first_page_leads_to_the_docs(api: Api) -> None:
-    answer = api.get("/", follow_redirects=True)
-    assert answer.status_code == 200
-    assert answer.url.path == "/docs"
+def test_the_first_page_asks_for_nothing_but_its_own(api: Api) -> None:
+    answer = api.get("/")
+    assets = re.findall(r'(?:src|href)="([^"#]+)"', answer.text)
+    for asset in [each for each in assets if each != "/docs"]:
+        assert asset.startswith("./"), asset
+        found = api.get(asset.removeprefix("."))
+        assert found.status_code == 200, asset
+        assert found.content
+    assert any("/assets/" in asset for asset in assets)
+    assert "unsafe" not in answer.headers["Content-Security-Policy"]
 
 
 # --- capabilities ------------------------------------------------------------------------------

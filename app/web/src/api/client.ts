@@ -16,6 +16,7 @@ export type AnalysedLayer = Schemas["AnalysedLayer"];
 export type Plan = Schemas["Plan"];
 export type JobEvent = Schemas["Event"];
 export type Upload = Schemas["UploadResource"];
+export type Page<Of> = { items: Of[]; next_cursor?: string | null };
 export type Capabilities = Schemas["Capabilities"];
 export type Spec = Record<string, unknown>;
 
@@ -28,17 +29,22 @@ export class Problem extends Error {
     readonly status: number,
     message: string,
     readonly field: string | null = null,
+    /** Each fault of a spec, by its field. */
+    readonly findings: { field: string | null; detail: string }[] = [],
   ) {
     super(message);
   }
 
   static of(status: number, body: unknown): Problem {
-    const said = (body ?? {}) as { detail?: string; title?: string; field?: string | null };
-    return new Problem(
-      status,
-      said.detail ?? said.title ?? `The service answered ${status}.`,
-      said.field ?? null,
-    );
+    const said = (body ?? {}) as {
+      detail?: string;
+      title?: string;
+      field?: string | null;
+      errors?: { field: string | null; detail: string }[];
+    };
+    const message = said.detail ?? said.title ?? `The service answered ${status}.`;
+    const field = said.field ?? null;
+    return new Problem(status, message, field, said.errors ?? [{ field, detail: message }]);
   }
 }
 
@@ -67,9 +73,10 @@ api.use({
   },
 });
 
-/** The body of an answer, or its problem thrown. */
+/** The body of an answer, or its problem thrown. The type is named where it is asked: what
+ * openapi-fetch infers makes tuples into lists. */
 export async function asked<T>(
-  answer: Promise<{ data?: T; error?: unknown; response: Response }>,
+  answer: Promise<{ data?: unknown; error?: unknown; response: Response }>,
 ): Promise<T> {
   let got;
   try {

@@ -1,6 +1,17 @@
 import { useQuery } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
-import { api, asked, type JobEvent } from "./client";
+import {
+  api,
+  asked,
+  type Analysis,
+  type Artifact,
+  type Dataset,
+  type Job,
+  type JobEvent,
+  type Model,
+  type Page,
+  type Sweep,
+} from "./client";
 import { follow } from "./events";
 
 const POLL_MS = 1000;
@@ -8,7 +19,7 @@ const POLL_MS = 1000;
 export const useModel = (id: string) =>
   useQuery({
     queryKey: ["model", id],
-    queryFn: () => asked(api.GET("/v1/models/{model_id}", { params: { path: { model_id: id } } })),
+    queryFn: () => asked<Model>(api.GET("/v1/models/{model_id}", { params: { path: { model_id: id } } })),
     staleTime: Infinity,
   });
 
@@ -16,7 +27,7 @@ export const useDataset = (id: string | null) =>
   useQuery({
     queryKey: ["dataset", id],
     queryFn: () =>
-      asked(api.GET("/v1/datasets/{dataset_id}", { params: { path: { dataset_id: id as string } } })),
+      asked<Dataset>(api.GET("/v1/datasets/{dataset_id}", { params: { path: { dataset_id: id as string } } })),
     enabled: id !== null,
     staleTime: Infinity,
   });
@@ -25,14 +36,14 @@ export const useAnalysis = (id: string) =>
   useQuery({
     queryKey: ["analysis", id],
     queryFn: () =>
-      asked(api.GET("/v1/models/{model_id}/analysis", { params: { path: { model_id: id } } })),
+      asked<Analysis>(api.GET("/v1/models/{model_id}/analysis", { params: { path: { model_id: id } } })),
     staleTime: Infinity,
   });
 
 export const useJob = (id: string) =>
   useQuery({
     queryKey: ["job", id],
-    queryFn: () => asked(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: id } } })),
+    queryFn: () => asked<Job>(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: id } } })),
     refetchInterval: (query) => (query.state.data?.done ? false : POLL_MS),
   });
 
@@ -40,28 +51,28 @@ export const useArtifacts = (id: string, ready: boolean) =>
   useQuery({
     queryKey: ["artifacts", id],
     queryFn: () =>
-      asked(api.GET("/v1/jobs/{job_id}/artifacts", { params: { path: { job_id: id } } })),
+      asked<Artifact[]>(api.GET("/v1/jobs/{job_id}/artifacts", { params: { path: { job_id: id } } })),
     enabled: ready,
   });
 
 export const useJobs = () =>
   useQuery({
     queryKey: ["jobs"],
-    queryFn: () => asked(api.GET("/v1/jobs", { params: { query: { limit: 50 } } })),
+    queryFn: () => asked<Page<Job>>(api.GET("/v1/jobs", { params: { query: { limit: 50 } } })),
     refetchInterval: 2 * POLL_MS,
   });
 
 export const useSweep = (id: string) =>
   useQuery({
     queryKey: ["sweep", id],
-    queryFn: () => asked(api.GET("/v1/sweeps/{sweep_id}", { params: { path: { sweep_id: id } } })),
+    queryFn: () => asked<Sweep>(api.GET("/v1/sweeps/{sweep_id}", { params: { path: { sweep_id: id } } })),
     refetchInterval: (query) => (query.state.data?.done ? false : 2 * POLL_MS),
   });
 
 export const useSweeps = () =>
   useQuery({
     queryKey: ["sweeps"],
-    queryFn: () => asked(api.GET("/v1/sweeps", { params: { query: { limit: 50 } } })),
+    queryFn: () => asked<Page<Sweep>>(api.GET("/v1/sweeps", { params: { query: { limit: 50 } } })),
     refetchInterval: 5 * POLL_MS,
   });
 

@@ -18,7 +18,7 @@ export async function upload(
   tell(1);
   const id = url.split("/").at(-1) as string;
   for (;;) {
-    const found: Upload = await asked(
+    const found = await asked<Upload>(
       api.GET("/v1/uploads/{upload_id}", { params: { path: { upload_id: id } }, signal: stop }),
     );
     if (found.error) throw Problem.of(422, found.error);

@@ -32,7 +32,7 @@ export default function ComparePage({ ids }: { ids: string[] }) {
   const answers = useQueries({
     queries: wanted.map((id) => ({
       queryKey: ["job", id],
-      queryFn: () => asked(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: id } } })),
+      queryFn: () => asked<Job>(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: id } } })),
       refetchInterval: (query: { state: { data?: { done: boolean } } }) =>
         query.state.data?.done ? false : 2000,
     })),

@@ -1,7 +1,7 @@
 import { useQueryClient } from "@tanstack/react-query";
 import { useEffect, useRef, useState } from "react";
 import { Link, useLocation } from "wouter";
-import { api, asked } from "../api/client";
+import { api, asked, type Job } from "../api/client";
 import { DownloadButton, Facts, Failure } from "../parts/common";
 import { words } from "../parts/words";
 import { intervalText, measuresOf, metricsOf, metricText, valueText } from "./figures";
@@ -80,7 +80,7 @@ function StartFrom({ member }: { member: ComparedJob }) {
   const start = async () => {
     const job = await queries.ensureQueryData({
       queryKey: ["job", member.job],
-      queryFn: () => asked(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: member.job } } })),
+      queryFn: () => asked<Job>(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: member.job } } })),
     });
     go(`/models/${job.model}?from=${job.id}`);
   };
