@@ -33,7 +33,7 @@ export default function ComparePage({ ids }: { ids: string[] }) {
     queries: wanted.map((id) => ({
       queryKey: ["job", id],
       queryFn: () => asked<Job>(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: id } } })),
-      refetchInterval: (query: { state: { data?: { done: boolean } } }) =>
+      refetchInterval: (query: { state: { data?: Job } }) =>
         query.state.data?.done ? false : 2000,
     })),
   });

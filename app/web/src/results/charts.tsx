@@ -29,7 +29,13 @@ export interface CurvePoint {
 }
 
 /** One figure of the training over its epochs; `cuts` are epochs before which something was cut. */
-export function CurveChart(props: { points: CurvePoint[]; cuts: number[]; logarithmic: boolean }) {
+export function CurveChart(props: {
+  points: CurvePoint[];
+  cuts: number[];
+  logarithmic: boolean;
+  /** The greatest value that there can be. */
+  top?: number;
+}) {
   const dot = props.points.length < 40;
   return (
     <ResponsiveContainer width="100%" height={210}>
@@ -46,7 +52,7 @@ export function CurveChart(props: { points: CurvePoint[]; cuts: number[]; logari
         <YAxis
           width={48}
           scale={props.logarithmic ? "log" : "auto"}
-          domain={["auto", "auto"]}
+          domain={["auto", props.top ?? "auto"]}
           tickFormatter={short}
           {...AXIS}
         />
@@ -113,7 +119,7 @@ export function TrialChart(props: { trials: TrialPoint[]; asked: number; y: stri
         />
         <Tooltip formatter={(value) => number(Number(value))} {...BOX} />
         <Scatter data={props.trials} fill="var(--leaf)" isAnimationActive={false}>
-          <ErrorBar dataKey="error" direction="y" width={5} stroke="var(--soft)" />
+          <ErrorBar dataKey="error" direction="y" width={5} stroke="var(--soft)" isAnimationActive={false} />
         </Scatter>
       </ScatterChart>
     </ResponsiveContainer>
@@ -184,7 +190,7 @@ export function ParetoChart(props: ParetoProps) {
           shape={(at: Dot) => <PointButton {...at} {...props} />}
           isAnimationActive={false}
         >
-          <ErrorBar dataKey="error" direction="y" width={5} stroke="var(--soft)" />
+          <ErrorBar dataKey="error" direction="y" width={5} stroke="var(--soft)" isAnimationActive={false} />
         </Scatter>
       </ScatterChart>
     </ResponsiveContainer>

@@ -1,5 +1,6 @@
 import { number, words } from "../parts/words";
 import type { CurvePoint } from "./charts";
+import { isShare } from "./figures";
 import { Chart, CurveChart } from "./lazy";
 import type { Epoch } from "./types";
 import "../style/results.css";
@@ -55,7 +56,7 @@ function Curve({ name, history, cuts }: { name: string; history: Epoch[]; cuts: 
         {logarithmic && <span className="soft"> (logarithmic)</span>}
       </figcaption>
       <Chart height={210} label={said(name, points)}>
-        <CurveChart points={points} cuts={cuts} logarithmic={logarithmic} />
+        <CurveChart points={points} cuts={cuts} logarithmic={logarithmic} top={isShare(name) ? 1 : undefined} />
       </Chart>
     </figure>
   );

@@ -11,11 +11,12 @@ const SHARES = new Set(["accuracy", "top_5_accuracy"]);
 const bare = (metric: string): string =>
   [...SHARES, ...LOWER_IS_BETTER].find((name) => metric === name || metric.endsWith(`_${name}`)) ??
   metric;
+export const isShare = (metric: string): boolean => SHARES.has(bare(metric));
 export const lowerIsBetter = (metric: string): boolean => LOWER_IS_BETTER.has(bare(metric));
 export const metricText = (metric: string, value: number | null | undefined): string =>
   value === null || value === undefined
     ? "no number"
-    : SHARES.has(bare(metric))
+    : isShare(metric)
       ? `${(100 * value).toFixed(2)} %`
       : number(value);
 
