@@ -33,8 +33,8 @@ export function CurveChart(props: {
   points: CurvePoint[];
   cuts: number[];
   logarithmic: boolean;
-  /** The greatest value that there can be. */
-  top?: number;
+  /** Ends of the axis of values; chosen by the values when left out. */
+  domain?: [number, number];
 }) {
   const dot = props.points.length < 40;
   return (
@@ -52,7 +52,7 @@ export function CurveChart(props: {
         <YAxis
           width={48}
           scale={props.logarithmic ? "log" : "auto"}
-          domain={["auto", props.top ?? "auto"]}
+          domain={props.domain ?? ["auto", "auto"]}
           tickFormatter={short}
           {...AXIS}
         />
