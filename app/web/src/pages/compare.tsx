@@ -18,6 +18,7 @@ import {
   metricText,
   valueText,
 } from "../results/figures";
+import { Scroll } from "../results/scroll";
 import type { Job } from "../results/types";
 import "../style/results.css";
 
@@ -32,7 +33,7 @@ export default function ComparePage({ ids }: { ids: string[] }) {
     queries: wanted.map((id) => ({
       queryKey: ["job", id],
       queryFn: () => asked<Job>(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: id } } })),
-      refetchInterval: (query: { state: { data?: { done: boolean } } }) =>
+      refetchInterval: (query: { state: { data?: Job } }) =>
         query.state.data?.done ? false : 2000,
     })),
   });
@@ -128,15 +129,19 @@ function Heads({ jobs, all }: { jobs: Job[]; all: Job[] }) {
 
 function Differences({ jobs }: { jobs: Job[] }) {
   const specs = jobs.map((job) => flat(job.spec));
-  const paths = [...new Set(specs.flatMap(Object.keys))].filter(
-    (path) => new Set(specs.map((spec) => JSON.stringify(spec[path]))).size > 1,
+  const all = [...new Set(specs.flatMap(Object.keys))];
+  // Left out says as much as null; a part that is null in one job is told by its fields in another.
+  const paths = all.filter(
+    (path) =>
+      new Set(specs.map((spec) => JSON.stringify(spec[path] ?? null))).size > 1 &&
+      !all.some((other) => other.startsWith(`${path}.`)),
   );
   return (
     <Card title="What differs in what was asked">
       {paths.length === 0 ? (
         <p>Nothing: the specs are the same.</p>
       ) : (
-        <div className="scroll">
+        <Scroll label="Fields that differ">
           <table>
             <thead>
               <tr>
@@ -159,7 +164,7 @@ function Differences({ jobs }: { jobs: Job[] }) {
               ))}
             </tbody>
           </table>
-        </div>
+        </Scroll>
       )}
     </Card>
   );
@@ -170,7 +175,7 @@ function Figures({ jobs, all }: { jobs: Done[]; all: Job[] }) {
   const metrics = [...new Set(afters.flatMap(metricsOf))];
   return (
     <Card title="What came of it">
-      <div className="scroll">
+      <Scroll label="Figures of the jobs">
         <table className="compared">
           <thead>
             <tr>
@@ -210,7 +215,7 @@ function Figures({ jobs, all }: { jobs: Done[]; all: Job[] }) {
             ))}
           </tbody>
         </table>
-      </div>
+      </Scroll>
       {jobs.length > 1 && <p className="soft">✓ is the best of its row.</p>}
       {!sameBefore(jobs) && <p className="soft">The jobs began with different models.</p>}
     </Card>
@@ -317,7 +322,7 @@ function LayersOf({ jobs, all }: { jobs: Done[]; all: Job[] }) {
       {rows.length === 0 ? (
         <p>None: all layers have as many.</p>
       ) : (
-        <div className="scroll tall" tabIndex={0} role="region" aria-label="Layers that differ">
+        <Scroll label="Layers that differ" tall>
           <table>
             <thead>
               <tr>
@@ -341,7 +346,7 @@ function LayersOf({ jobs, all }: { jobs: Done[]; all: Job[] }) {
               ))}
             </tbody>
           </table>
-        </div>
+        </Scroll>
       )}
     </Card>
   );

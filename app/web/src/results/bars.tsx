@@ -52,7 +52,7 @@ export function Bars({ bars, label, line }: { bars: Bar[]; label: string; line?:
           {bars.some((bar) => bar.poor) && (
             <>
               {" · "}
-              <span className="key-poor" aria-hidden="true" /> no less than before
+              <span className="key-poor" aria-hidden="true" /> not noticeably less
             </>
           )}
         </p>

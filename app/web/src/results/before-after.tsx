@@ -3,12 +3,16 @@ import { bytes, milliseconds, number, words } from "../parts/words";
 import { type Bar, Bars, left } from "./bars";
 import {
   intervalText,
+  isFaster,
+  isLess,
+  isSlower,
   latencyName,
   lowerIsBetter,
   metricsOf,
   metricText,
   sameSetting,
 } from "./figures";
+import { Scroll } from "./scroll";
 import { intervalOf, type LatencyValue, type Metric, type Metrics, type State } from "./types";
 
 const UNCHANGED = 0.995;
@@ -30,7 +34,7 @@ export function BeforeAfter({ metrics }: { metrics: Metrics }) {
   );
   const exports = Object.keys(after.bytes);
   return (
-    <div className="scroll">
+    <Scroll label="Figures before and after">
       <table className="before-after">
         <thead>
           <tr>
@@ -71,7 +75,7 @@ export function BeforeAfter({ metrics }: { metrics: Metrics }) {
           ))}
         </tbody>
       </table>
-    </div>
+    </Scroll>
   );
 }
 
@@ -93,7 +97,7 @@ function MetricRow(props: { name: string; metric: string; before?: Metric; after
     value ? (
       <>
         {metricText(props.metric, value.value)}
-        {value.interval && <small className="soft">{intervalText(props.metric, value)}</small>}
+        {value.interval && <small className="soft wrap">{intervalText(props.metric, value)}</small>}
       </>
     ) : (
       "–"
@@ -137,7 +141,7 @@ function TimeRow({ before, after }: { before?: LatencyValue; after: LatencyValue
 function speedUp(after: LatencyValue): ReactNode {
   if (!after.speed_up) return "–";
   const [low, high] = intervalOf(after.speed_up_interval) ?? [after.speed_up, after.speed_up];
-  const said = low > 1 ? "× faster" : high < 1 ? "×, slower" : "×, no sure difference";
+  const said = isFaster(after) ? "× faster" : isSlower(after) ? "×, slower" : "×, not faster";
   return (
     <>
       {number(Number(after.speed_up.toPrecision(3)))}
@@ -161,7 +165,7 @@ export function SizeBars({ before, after }: { before: State; after: State }) {
             name,
             share: other / one,
             text: `${text(one)} → ${text(other)} (${left(other / one)})`,
-            poor: other / one >= UNCHANGED,
+            poor: !isLess(one, other),
           },
         ]
       : [];
@@ -195,7 +199,7 @@ export function TimeBars({ before, after }: { before: State; after: State }) {
         share,
         interval: interval && interval[0] > 0 ? [1 / interval[1], 1 / interval[0]] : null,
         text: `${one ? `${milliseconds(one.p50_ms)} → ` : ""}${milliseconds(each.p50_ms)} (${left(share)})`,
-        poor: interval ? interval[0] <= 1 : share >= 1,
+        poor: !isFaster(each),
       },
     ];
   });

@@ -29,7 +29,13 @@ export interface CurvePoint {
 }
 
 /** One figure of the training over its epochs; `cuts` are epochs before which something was cut. */
-export function CurveChart(props: { points: CurvePoint[]; cuts: number[]; logarithmic: boolean }) {
+export function CurveChart(props: {
+  points: CurvePoint[];
+  cuts: number[];
+  logarithmic: boolean;
+  /** Ends of the axis of values; chosen by the values when left out. */
+  domain?: [number, number];
+}) {
   const dot = props.points.length < 40;
   return (
     <ResponsiveContainer width="100%" height={210}>
@@ -46,7 +52,7 @@ export function CurveChart(props: { points: CurvePoint[]; cuts: number[]; logari
         <YAxis
           width={48}
           scale={props.logarithmic ? "log" : "auto"}
-          domain={["auto", "auto"]}
+          domain={props.domain ?? ["auto", "auto"]}
           tickFormatter={short}
           {...AXIS}
         />
@@ -73,6 +79,9 @@ export function CurveChart(props: { points: CurvePoint[]; cuts: number[]; logari
     </ResponsiveContainer>
   );
 }
+
+/** On one line, and no longer than it must be. */
+const tick = (text: string): string => text.replace(/\.0+(?=\D|$)/, "").replaceAll(" ", "\u00a0");
 
 const short = (value: number): string =>
   Math.abs(value) >= 1000
@@ -110,7 +119,7 @@ export function TrialChart(props: { trials: TrialPoint[]; asked: number; y: stri
         />
         <Tooltip formatter={(value) => number(Number(value))} {...BOX} />
         <Scatter data={props.trials} fill="var(--leaf)" isAnimationActive={false}>
-          <ErrorBar dataKey="error" direction="y" width={5} stroke="var(--soft)" />
+          <ErrorBar dataKey="error" direction="y" width={5} stroke="var(--soft)" isAnimationActive={false} />
         </Scatter>
       </ScatterChart>
     </ResponsiveContainer>
@@ -148,13 +157,13 @@ export function ParetoChart(props: ParetoProps) {
           dataKey="x"
           type="number"
           domain={[0, "auto"]}
-          tickFormatter={props.x.text}
+          tickFormatter={(value: number) => tick(props.x.text(value))}
           tickCount={5}
           minTickGap={18}
           label={{ value: props.x.name, position: "insideBottom", offset: -16, fill: "var(--soft)", fontSize: 12 }}
           {...AXIS}
         />
-        <YAxis dataKey="y" type="number" width={58} domain={["auto", "auto"]} tickFormatter={props.y.text} tickCount={6} {...AXIS} />
+        <YAxis dataKey="y" type="number" width={58} domain={["auto", "auto"]} tickFormatter={(value: number) => tick(props.y.text(value))} tickCount={6} {...AXIS} />
         {props.before && (
           <Scatter
             data={[props.before]}
@@ -181,7 +190,7 @@ export function ParetoChart(props: ParetoProps) {
           shape={(at: Dot) => <PointButton {...at} {...props} />}
           isAnimationActive={false}
         >
-          <ErrorBar dataKey="error" direction="y" width={5} stroke="var(--soft)" />
+          <ErrorBar dataKey="error" direction="y" width={5} stroke="var(--soft)" isAnimationActive={false} />
         </Scatter>
       </ScatterChart>
     </ResponsiveContainer>

@@ -1,5 +1,6 @@
 import { number, words } from "../parts/words";
 import type { CurvePoint } from "./charts";
+import { isShare } from "./figures";
 import { Chart, CurveChart } from "./lazy";
 import type { Epoch } from "./types";
 import "../style/results.css";
@@ -47,7 +48,10 @@ function Curve({ name, history, cuts }: { name: string; history: Epoch[]; cuts: 
     .flatMap((point) => [point.training, point.validation])
     .filter((value) => value !== null);
   const least = Math.min(...values);
-  const logarithmic = least > 0 && Math.max(...values) / least > WIDE;
+  // An accuracy above 100 % would be a strange tick.
+  const domain: [number, number] | undefined =
+    isShare(name) && values.length > 0 ? [Math.max(0, Math.ceil(20 * least - 1) / 20), 1] : undefined;
+  const logarithmic = !domain && least > 0 && Math.max(...values) / least > WIDE;
   return (
     <figure>
       <figcaption>
@@ -55,7 +59,7 @@ function Curve({ name, history, cuts }: { name: string; history: Epoch[]; cuts: 
         {logarithmic && <span className="soft"> (logarithmic)</span>}
       </figcaption>
       <Chart height={210} label={said(name, points)}>
-        <CurveChart points={points} cuts={cuts} logarithmic={logarithmic} />
+        <CurveChart points={points} cuts={cuts} logarithmic={logarithmic} domain={domain} />
       </Chart>
     </figure>
   );

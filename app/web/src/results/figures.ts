@@ -11,11 +11,12 @@ const SHARES = new Set(["accuracy", "top_5_accuracy"]);
 const bare = (metric: string): string =>
   [...SHARES, ...LOWER_IS_BETTER].find((name) => metric === name || metric.endsWith(`_${name}`)) ??
   metric;
+export const isShare = (metric: string): boolean => SHARES.has(bare(metric));
 export const lowerIsBetter = (metric: string): boolean => LOWER_IS_BETTER.has(bare(metric));
 export const metricText = (metric: string, value: number | null | undefined): string =>
   value === null || value === undefined
     ? "no number"
-    : SHARES.has(bare(metric))
+    : isShare(metric)
       ? `${(100 * value).toFixed(2)} %`
       : number(value);
 
@@ -82,6 +83,14 @@ export function measuresOf(states: State[]): Measure[] {
   ];
 }
 
+/** As the service's verdicts: what is less than this many times better is noise to people. */
+const NOTICEABLE = 1.05;
+export const isLess = (before: number, after: number): boolean => before >= NOTICEABLE * after;
+export const isFaster = (each: LatencyValue): boolean =>
+  (intervalOf(each.speed_up_interval)?.[0] ?? 0) >= NOTICEABLE;
+export const isSlower = (each: LatencyValue): boolean =>
+  (intervalOf(each.speed_up_interval)?.[1] ?? Infinity) <= 1 / NOTICEABLE;
+
 /** For each point whether no other is at least as good in both and better in one. */
 export function onFront(points: { x: number; y: number }[], yLowerIsBetter: boolean): boolean[] {
   const sign = yLowerIsBetter ? -1 : 1;
@@ -120,6 +129,8 @@ export const valueText = (value: unknown): string =>
     ? "–"
     : value === null
       ? "none"
-      : typeof value === "string"
-        ? words(value)
-        : JSON.stringify(value);
+      : Array.isArray(value)
+        ? value.map(valueText).join(", ")
+        : typeof value === "string"
+          ? words(value)
+          : JSON.stringify(value);

@@ -16,28 +16,15 @@ export function Files({ job }: { job: Job }) {
     <Card title="Files">
       <Failure error={error} />
       {isPending && <Waiting>Looking for the files</Waiting>}
+      {data?.length === 0 && <p className="soft">There are none.</p>}
       {data && (
-        <div className="scroll">
-          <table className="files">
-            <thead>
-              <tr>
-                <th scope="col">File</th>
-                <th scope="col" className="number">Size</th>
-                <th scope="col">SHA-256</th>
-                <th scope="col">
-                  <span className="hidden">Get it</span>
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {[...data]
-                .sort((a, b) => order(a) - order(b) || a.name.localeCompare(b.name))
-                .map((file) => (
-                  <FileRow key={file.name} file={file} />
-                ))}
-            </tbody>
-          </table>
-        </div>
+        <ul className="files">
+          {[...data]
+            .sort((a, b) => order(a) - order(b) || a.name.localeCompare(b.name))
+            .map((file) => (
+              <FileRow key={file.name} file={file} />
+            ))}
+        </ul>
       )}
       {job.expires_at && <p className="soft">They are deleted on {when(job.expires_at)}.</p>}
       <p>
@@ -51,8 +38,8 @@ export function Files({ job }: { job: Job }) {
 
 function FileRow({ file }: { file: Artifact }) {
   return (
-    <tr>
-      <th scope="row">
+    <li>
+      <span className="file-name">
         {readable(file) ? (
           <Open url={file.url} name={file.name}>
             {file.name}
@@ -60,22 +47,20 @@ function FileRow({ file }: { file: Artifact }) {
         ) : (
           file.name
         )}
-      </th>
-      <td className="number">{bytes(file.bytes)}</td>
-      <td>
-        <span className="row">
-          <code title={file.sha256}>{file.sha256.slice(0, 12)}…</code>
-          <CopyButton text={file.sha256}>
-            Copy<span className="hidden"> the SHA-256 of {file.name}</span>
-          </CopyButton>
-        </span>
-      </td>
-      <td className="number">
+      </span>
+      <span className="file-size">{bytes(file.bytes)}</span>
+      <span className="file-sum">
+        <span className="soft">SHA-256</span> <code title={file.sha256}>{file.sha256.slice(0, 12)}…</code>
+        <CopyButton text={file.sha256}>
+          Copy<span className="hidden"> the SHA-256 of {file.name}</span>
+        </CopyButton>
+      </span>
+      <span className="file-get">
         <DownloadButton url={file.url} name={file.name}>
           Download<span className="hidden"> {file.name}</span>
         </DownloadButton>
-      </td>
-    </tr>
+      </span>
+    </li>
   );
 }
 

@@ -1,6 +1,7 @@
 import { useState } from "react";
 import { count } from "../parts/words";
 import { layerAfter, layerBefore, type LayerMeasure } from "./figures";
+import { Scroll } from "./scroll";
 import type { LayerFigure } from "./types";
 
 const MEASURES: [LayerMeasure, string][] = [
@@ -36,7 +37,7 @@ export function Layers({ layers }: { layers: LayerFigure[] }) {
           </label>
         ) : null}
       </p>
-      <div className="scroll tall" tabIndex={0} role="region" aria-label="Layers before and after">
+      <Scroll label="Layers before and after" tall>
         <table className="layers">
           <thead>
             <tr>
@@ -52,7 +53,7 @@ export function Layers({ layers }: { layers: LayerFigure[] }) {
             ))}
           </tbody>
         </table>
-      </div>
+      </Scroll>
       <p className="soft key">
         <span className="key-before" aria-hidden="true" /> before · <span className="key-after" aria-hidden="true" />{" "}
         left of it

@@ -45,10 +45,12 @@ export function Panel(props: { member: ComparedJob; before: State | null; close:
           ]}
         />
       )}
-      <MemberActions member={member} />
-      <button type="button" className="quiet" onClick={close}>
-        Close
-      </button>
+      <div className="row actions">
+        <MemberActions member={member} />
+        <button type="button" className="quiet" onClick={close}>
+          Close
+        </button>
+      </div>
     </section>
   );
 }
@@ -56,7 +58,7 @@ export function Panel(props: { member: ComparedJob; before: State | null; close:
 export function MemberActions({ member }: { member: ComparedJob }) {
   const named = <span className="hidden"> of {memberName(member)}</span>;
   return (
-    <span className="row actions">
+    <span className="row">
       {member.status === "succeeded" && (
         <>
           <DownloadButton url={`/v1/jobs/${member.job}/artifacts/model.keras`} name="model.keras">

@@ -4,6 +4,7 @@ import { bytes, number, seconds, words } from "../parts/words";
 import { BeforeAfter, SizeBars, TimeBars } from "./before-after";
 import { CopyAs } from "./copy";
 import { Curves } from "./curves";
+import { isFaster, isLess } from "./figures";
 import { Files } from "./files";
 import { Layers } from "./layers";
 import { SensitivityTable } from "./sensitivity";
@@ -11,10 +12,24 @@ import { TargetResult } from "./target";
 import type { Job, Metrics } from "./types";
 import "../style/results.css";
 
-/** What came of a job that has succeeded. */
+/** What came of a job: of one that did not succeed, its log and a way to start anew. */
 export function JobResult({ job }: { job: Job }) {
   const metrics = job.metrics;
-  if (!metrics) return null;
+  if (!job.done) return null;
+  if (!metrics) {
+    return (
+      <>
+        <Card title="What can be done now">
+          <p>
+            <Link href={`/models/${job.model}?from=${job.id}`}>Start from this</Link>: change what was asked, and submit
+            it anew. The log below tells how far the job came.
+          </p>
+        </Card>
+        <Files job={job} />
+        <Elsewhere job={job} />
+      </>
+    );
+  }
   return (
     <>
       <Card title="Result">
@@ -71,44 +86,22 @@ export function JobResult({ job }: { job: Job }) {
         )}
         <How metrics={metrics} />
       </Card>
-      <Card title="Do the same from elsewhere">
-        <CopyAs spec={job.spec as unknown as Record<string, unknown>} kind="job" />
-      </Card>
+      <Elsewhere job={job} />
     </>
   );
 }
 
-/** What somebody may have hoped for and did not get, with the reason where it is known. */
-function Shortfalls({ metrics }: { metrics: Metrics }) {
-  const { before, after } = metrics;
-  const sentences: string[] = [];
-  const zeros = after.nonzero_parameters < 0.95 * after.parameters;
-  const kept = Object.keys(after.bytes).filter(
-    (name) => (before.bytes[name] ?? 0) > 0 && (after.bytes[name] ?? 0) >= 0.99 * (before.bytes[name] ?? 0),
+function Elsewhere({ job }: { job: Job }) {
+  return (
+    <Card title="Do the same from elsewhere">
+      <CopyAs spec={job.spec as unknown as Record<string, unknown>} kind="job" />
+    </Card>
   );
-  if (kept.length > 0) {
-    const why = zeros
-      ? " Zeros take as much room as other numbers: a compressed download gets smaller, or the export sparse_npz."
-      : "";
-    sentences.push(`Not smaller: ${kept.map((name) => words(name)).join(", ")}.${why}`);
-  }
-  const timed = after.latency.filter((each) => each.speed_up_interval);
-  if (timed.length > 0 && timed.every((each) => (each.speed_up_interval?.[0] ?? 0) <= 1)) {
-    const why =
-      zeros && after.macs >= 0.99 * before.macs
-        ? " Zeros are multiplied like other numbers; removing units or channels makes layers really smaller."
-        : "";
-    sentences.push(`Not surely faster in any of the measurements.${why}`);
-  }
-  if (!metrics.accuracy_measured) {
-    sentences.push("Accuracy was not measured: that needs data that were held out of the training.");
-  } else if (metrics.unlabelled) {
-    sentences.push("The data have no targets: metrics say how often the answers are the original's.");
-  }
-  if (metrics.target && !metrics.target.met) sentences.push("The goal was not reached.");
-  if (metrics.equality && !metrics.equality.holds) {
-    sentences.push("The smaller model does not answer exactly as the one with the parts zeroed did.");
-  }
+}
+
+/** What somebody may have hoped for and did not get, in short; the verdict has the reasons. */
+function Shortfalls({ metrics }: { metrics: Metrics }) {
+  const sentences = shortfalls(metrics);
   if (sentences.length === 0) return null;
   return (
     <ul className="shortfalls">
@@ -117,6 +110,22 @@ function Shortfalls({ metrics }: { metrics: Metrics }) {
       ))}
     </ul>
   );
+}
+
+function shortfalls({ before, after, target, equality, accuracy_measured }: Metrics): string[] {
+  const kept = Object.entries(after.bytes).filter(
+    ([name, size]) => (before.bytes[name] ?? 0) > 0 && !isLess(before.bytes[name] ?? 0, size),
+  );
+  const timed = after.latency.filter((each) => each.speed_up_interval);
+  return [
+    ...(target && !target.met ? ["The goal was not reached."] : []),
+    ...(kept.length > 0 ? [`Files not noticeably smaller: ${kept.map(([name]) => words(name)).join(", ")}.`] : []),
+    ...(timed.length > 0 && !timed.some(isFaster) ? ["Not noticeably faster in any of the measurements."] : []),
+    ...(accuracy_measured ? [] : ["Nobody knows yet how accurate it is."]),
+    ...(equality && !equality.holds
+      ? ["The smaller model does not answer exactly as the one with the parts zeroed did."]
+      : []),
+  ];
 }
 
 function How({ metrics }: { metrics: Metrics }) {

@@ -1,5 +1,6 @@
 import { percent, words } from "../parts/words";
 import { lowerIsBetter, metricText } from "./figures";
+import { Scroll } from "./scroll";
 import type { SensitivityFigure } from "./types";
 
 /** What the metric would be without a share of one layer; deeper colour is a greater harm. */
@@ -16,7 +17,7 @@ export function SensitivityTable({ figure }: { figure: SensitivityFigure }) {
         {words(figure.metric)} on {figure.samples} samples when so much of one layer alone is removed, without any
         training; the whole model has {metricText(figure.metric, whole)}.
       </p>
-      <div className="scroll tall" tabIndex={0} role="region" aria-label="Sensitivity of the layers">
+      <Scroll label="Sensitivity of the layers" tall>
         <table className="sensitivity">
           <thead>
             <tr>
@@ -37,7 +38,7 @@ export function SensitivityTable({ figure }: { figure: SensitivityFigure }) {
                     key={figure.shares[at]}
                     className="number"
                     style={{
-                      background: `color-mix(in srgb, var(--mark) ${Math.round(55 * harm(value))}%, transparent)`,
+                      background: `color-mix(in srgb, var(--mark) ${Math.round(42 * harm(value))}%, transparent)`,
                     }}
                   >
                     {value === null ? "–" : metricText(figure.metric, value)}
@@ -47,7 +48,7 @@ export function SensitivityTable({ figure }: { figure: SensitivityFigure }) {
             ))}
           </tbody>
         </table>
-      </div>
+      </Scroll>
     </>
   );
 }

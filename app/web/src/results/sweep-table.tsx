@@ -2,6 +2,7 @@ import { useState } from "react";
 import { percent, words } from "../parts/words";
 import { measuresOf, metricsOf, metricText, valueText } from "./figures";
 import { MemberActions, memberName } from "./member";
+import { Scroll } from "./scroll";
 import type { ComparedJob, State, Sweep } from "./types";
 
 interface Column {
@@ -20,10 +21,11 @@ export function SweepTable(props: { sweep: Sweep; chosen: string | null; choose:
   const column = columns.find((each) => each.key === by?.key);
   const jobs = column ? sorted(sweep.jobs, column, by?.down ?? false) : sweep.jobs;
   return (
-    <div className="scroll tall" tabIndex={0} role="region" aria-label="All jobs of the sweep">
+    <Scroll label="All jobs of the sweep" tall>
       <table className="sweep-jobs">
         <thead>
           <tr>
+            <th scope="col">Look</th>
             {columns.map((each) => {
               const here = each.key === by?.key;
               return (
@@ -50,26 +52,28 @@ export function SweepTable(props: { sweep: Sweep; chosen: string | null; choose:
         <tbody>
           {jobs.map((job) => (
             <tr key={job.job} className={job.job === props.chosen ? "chosen-row" : undefined}>
+              <td>
+                {job.after ? (
+                  <button type="button" className="quiet" onClick={() => props.choose(job.job)}>
+                    Figures<span className="hidden"> of {memberName(job)}</span>
+                  </button>
+                ) : (
+                  "–"
+                )}
+              </td>
               {columns.map((each) => (
                 <td key={each.key} className={each.number ? "number" : undefined}>
                   {each.text(job)}
                 </td>
               ))}
               <td>
-                <span className="row actions">
-                  {job.after && (
-                    <button type="button" className="quiet" onClick={() => props.choose(job.job)}>
-                      Figures<span className="hidden"> of {memberName(job)}</span>
-                    </button>
-                  )}
-                  <MemberActions member={job} />
-                </span>
+                <MemberActions member={job} />
               </td>
             </tr>
           ))}
         </tbody>
       </table>
-    </div>
+    </Scroll>
   );
 }
 

@@ -1,6 +1,7 @@
 import { Facts } from "../parts/common";
 import { bytes, count, milliseconds, number, percent, words } from "../parts/words";
 import { Chart, TrialChart } from "./lazy";
+import { Scroll } from "./scroll";
 import { intervalOf, type TargetFigure, whiskers } from "./types";
 
 const KINDS: Record<string, string> = {
@@ -14,11 +15,16 @@ const KINDS: Record<string, string> = {
 
 /** A figure of the target, in its unit. */
 function text(target: TargetFigure, value: number): string {
-  if (target.unit === "bytes") return bytes(value);
+  if (target.unit.startsWith("bytes")) return bytes(value);
   if (target.unit === "ms") return milliseconds(value);
   if (target.unit.startsWith("share")) return percent(value);
+  if (target.unit.startsWith("points")) return `${number(Number(value.toPrecision(3)))} points`;
   return `${number(Number(value.toPrecision(3)))} ${target.unit}`;
 }
+
+/** Files are held to the byte. */
+const exactly = (target: TargetFigure, value: number): string =>
+  target.unit.startsWith("bytes") ? `${value.toLocaleString("en")} ${target.unit}` : text(target, value);
 
 /** What was asked, what came of it, and what a search tried. */
 export function TargetResult({ target }: { target: TargetFigure }) {
@@ -28,18 +34,18 @@ export function TargetResult({ target }: { target: TargetFigure }) {
       <Facts
         facts={[
           ["Goal", KINDS[target.kind] ?? words(target.kind)],
-          ["Asked", text(target, target.asked)],
+          ["Asked", exactly(target, target.asked)],
           [
             "Achieved",
             <>
-              {text(target, target.achieved)}
+              {exactly(target, target.achieved)}
               {achieved && <small className="soft">{achieved.map((end) => text(target, end)).join(" to ")}</small>}
             </>,
           ],
           ["Reached", target.met ? (target.within ? "Yes, closely" : "Yes") : "No"],
         ]}
       />
-      {target.unit.startsWith("share") && <p className="soft">Unit: {target.unit}.</p>}
+      {/^(share|points)/.test(target.unit) && <p className="soft">Unit: {target.unit}.</p>}
       {target.note && <p>{target.note}</p>}
       {target.trials.length > 0 && <Trials target={target} />}
     </>
@@ -55,13 +61,16 @@ function Trials({ target }: { target: TargetFigure }) {
   return (
     <>
       <h3>What the search tried</h3>
+      {target.kind === "accuracy_drop" && (
+        <p className="soft">Candidates are measured on validation samples, which they are chosen by.</p>
+      )}
       <Chart
         height={260}
         label={`${points.length} candidates; ${text(target, target.asked)} was asked; the table below has the figures`}
       >
         <TrialChart trials={points} asked={target.asked} y={target.unit} />
       </Chart>
-      <div className="scroll">
+      <Scroll label="Candidates of the search">
         <table>
           <thead>
             <tr>
@@ -86,7 +95,7 @@ function Trials({ target }: { target: TargetFigure }) {
             ))}
           </tbody>
         </table>
-      </div>
+      </Scroll>
     </>
   );
 }
