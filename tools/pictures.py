@@ -45,8 +45,8 @@ def granularities() -> Figure:
         "block: 50 % of 4x4 blocks": {"granularity": "block"},
         "unit, channel: 50 % of the columns": {"granularity": "unit"},
     }
-    figure, axes = panels(5, "light", columns=5, height=3.0)
-    figure.set_size_inches(15, 3.0)
+    figure, axes = panels(5, "light", columns=3)
+    figure.set_size_inches(10, 5.4)
     kernel = model.get_layer("hidden").kernel.numpy()
     _draw_kernel(axes[0], kernel, np.ones(kernel.shape, bool), "before: 12 inputs, 16 units")
     for place, (title, prune) in zip(axes[1:], asked.items(), strict=True):
