@@ -11,7 +11,7 @@ from app.settings import Settings
 TABLE = Path(__file__).parents[2] / "docs" / "settings.md"
 
 
-def test_the_readme_lists_exactly_the_settings() -> None:
+def test_the_documentation_lists_exactly_the_settings() -> None:
     rows = re.findall(r"^\| `(SECATEUR_[A-Z_]+)` \|", TABLE.read_text(), re.MULTILINE)
     assert sorted(rows) == sorted(f"SECATEUR_{name.upper()}" for name in Settings.model_fields)
 

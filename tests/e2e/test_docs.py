@@ -41,7 +41,9 @@ class Snippet(NamedTuple):
 def snippets(page: str) -> list[Snippet]:
     text = (DOCS / page).read_text()
     return [
-        Snippet(it["language"], it["text"], it["title"], it["reason"], text[: it.start()].count("\n"))
+        Snippet(
+            it["language"], it["text"], it["title"], it["reason"], text[: it.start()].count("\n")
+        )
         for it in FENCE.finditer(text)
     ]
 

@@ -452,7 +452,7 @@ def test_the_policy_is_the_settings_own(world: World) -> None:
 
 # --- the guide's receiver ------------------------------------------------------------------------
 @ON_SQLITE
-def test_the_readme_s_receiver_verifies_what_it_gets(post: Post) -> None:
+def test_the_guide_s_receiver_verifies_what_it_gets(post: Post) -> None:
     found = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     (code,) = [each for each in found if "standardwebhooks" in each]
     assert "8900" in code
