@@ -1,7 +1,7 @@
 """Every snippet of the documentation runs, page by page, against one service.
 
-A fence of bash or Python is run as it stands, in one folder, in the site's order; one with a title is
-saved as that file, as the page tells its reader. Those that cannot run here are marked with
+A fence of bash or Python is run as it stands, in one folder, in the site's order; one with a title
+is saved as that file, as the page tells its reader. Those that cannot run here are marked with
 `<!-- not run: REASON -->` in the line above.
 """
 

@@ -40,10 +40,10 @@ def _overview(document: Json) -> str:
     lines = [
         "---\ndescription: Every call of the HTTP API.\n---\n",
         "# HTTP API\n",
-        "Made from the service's own OpenAPI document, which it serves at `/openapi.json`. At `/docs`",
-        "it serves Swagger UI, where every example works when \"Execute\" is pressed.\n",
-        "Where the service asks for API keys, send yours as `Authorization: Bearer sct_…`. Errors are",
-        "`application/problem+json` (RFC 9457): see [Problem](schemas.md#problem).\n",
+        "Made from the service's own OpenAPI document, which it serves at `/openapi.json`.",
+        'At `/docs` it serves Swagger UI, where every example works when "Execute" is pressed.\n',
+        "Where the service asks for API keys, send yours as `Authorization: Bearer sct_…`.",
+        "Errors are `application/problem+json` (RFC 9457): see [Problem](schemas.md#problem).\n",
     ]  # fmt: skip
     for tag in document["tags"]:
         name = tag["name"]
