@@ -1,11 +1,13 @@
 """The commands against the real API, whose worker is played: what they say, and exit codes."""
 
+import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from click.testing import Result
 from typer.testing import CliRunner
 
@@ -25,6 +27,15 @@ Play = Callable[..., None]
 TARGET = {"kind": "fraction", "asked": 0.5, "unit": "share of the units removed"}
 REACHED = TARGET | {"achieved": 0.5, "met": True, "within": True}
 MISSED = TARGET | {"achieved": 0.3, "met": False, "within": False, "note": "residual blocks"}
+
+
+@pytest.fixture(autouse=True)
+def _quiet_service() -> Iterator[None]:
+    """The service runs in this process, and must not log to the commands' stdout."""
+    before = structlog.get_config()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(io.StringIO()))
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture
@@ -183,7 +194,7 @@ def test_detached_it_says_the_id(secateur: Any, api: Api, tmp_path: Path) -> Non
     [
         ([], "Say what to prune"),
         (["--units", "0.5", "--macs", "0.5"], "got 2"),
-        (["--units", "2"], "not in the range"),
+        (["--units", "2"], "less than or equal to 1"),
         (["--units", "0.5", "--data-options", "[]"], "expected a JSON object"),
         (["--units", "0.5", "--data-options", "{"], "not valid JSON"),
     ],
