@@ -85,9 +85,10 @@ def test_a_result_is_a_keras_model(
         result = job.wait()
         model = result.model()
         kinds = [event.kind for event in job.events()]
+        lines = list(job.logs())
     assert model.count_params() == result.metrics.after.parameters
     assert model.predict(np.zeros((1, 64)), verbose=0).shape == (1, 4)
     assert kinds[0] == "queued"
     assert kinds[-1] == "succeeded"
-    assert len(kinds) == len(list(job.logs()))
+    assert len(kinds) == len(lines)
     assert terminal.getvalue() == "", "a bar is drawn on terminals alone"
