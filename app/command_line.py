@@ -47,6 +47,8 @@ class Code(IntEnum):
     """Ctrl-C; as shells say it."""
 
 
+WIDE = 160
+"""Columns of a table that nobody looks at in a terminal."""
 LATER = (Unreachable, Unavailable, Busy, Unauthenticated, Forbidden)
 
 Server = Annotated[
@@ -92,7 +94,7 @@ class Speaker:
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
         self.people = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-        self.out = Console(highlight=False, markup=False)
+        self.out = Console(highlight=False, markup=False, width=None if _terminal() else WIDE)
 
     def say(self, text: str) -> None:
         """A sentence for people."""
@@ -105,6 +107,10 @@ class Speaker:
             return
         for each in shown:
             self.out.print(each, soft_wrap=isinstance(each, str))
+
+
+def _terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def _plain(value: Any) -> Any:

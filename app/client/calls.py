@@ -138,7 +138,8 @@ def succeeded(state: JobState) -> JobState:
 
 def events(id_: str, after: int, follow: bool) -> Flow[None]:
     """Emits `Event`."""
-    return following.events(f"/v1/jobs/{id_}/events", after, follow)
+    path = f"/v1/jobs/{id_}/events"
+    return following.events(path, after) if follow else following.past(path, after)
 
 
 def artifacts(id_: str) -> Flow[list[Artifact]]:

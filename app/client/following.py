@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from app.client.errors import failure, unreachable
+from app.client.errors import failure
 from app.client.flows import (
     BUSY,
     PATIENCE_SECONDS,
@@ -57,42 +57,46 @@ def wait(
         pause = min(pause * 1.2, LONGEST_PAUSE_SECONDS)
 
 
-def past(path: str, after: int = 0) -> Flow[tuple[int, bool]]:
-    """Emit the events that there are; gives the last one's number, and whether no more can come."""
-    while True:
-        call = Call("GET", path, params={"after": after}, headers={"Accept": "application/json"})
-        page = (yield from send(call, patience_seconds=PATIENCE_SECONDS)).json()
-        for item in page["items"]:
-            event = Event.model_validate(item)
-            after = event.id
-            yield Emit(event)
-        if page["done"] or not page["items"]:
-            return after, bool(page["done"])
+def page(path: str, after: int) -> Flow[tuple[int, bool]]:
+    """Emit the events that there are, up to a page of them; gives the last one's number, and
+    whether no more can come."""
+    call = Call("GET", path, params={"after": after}, headers={"Accept": "application/json"})
+    found = (yield from send(call, patience_seconds=PATIENCE_SECONDS)).json()
+    for item in found["items"]:
+        event = Event.model_validate(item)
+        after = event.id
+        yield Emit(event)
+    return after, bool(found["done"])
 
 
-def events(path: str, after: int = 0, follow: bool = True) -> Flow[None]:
+def past(path: str, after: int = 0) -> Flow[None]:
+    """Emit the events that there are by now."""
+    last, done = -1, False
+    while after > last and not done:
+        last = after
+        after, done = yield from page(path, after)
+
+
+def events(path: str, after: int = 0) -> Flow[None]:
     """Emit events [Server-Sent Events, WHATWG HTML 9.2], each once, until the job has ended.
 
     Raises:
         SecateurError: what the service answered.
         Unreachable: it was away for longer than `PATIENCE_SECONDS`.
     """
-    last, done = yield from past(path, after)
-    broken, attempt = 0.0, 0
-    while follow and not done:
+    last, done = yield from page(path, after)
+    attempt = 0
+    while not done:
+        before = last
         try:
-            before = last
             last = yield from _stream(path, last)
-            broken, attempt = 0.0, attempt + 1 if last == before else 0
-        except httpx.TransportError as error:
-            broken = broken or time.monotonic()
-            attempt += 1
-            if time.monotonic() - broken > PATIENCE_SECONDS:
-                raise unreachable(error) from error
+        except httpx.TransportError:
+            pass  # Whether it is away for good shows with the page.
+        attempt = attempt + 1 if last == before else 0
         if attempt:
             yield Pause(backoff(attempt))
         # A stream ends with its job, but also with a service that stops.
-        last, done = yield from past(path, last)
+        last, done = yield from page(path, last)
 
 
 def _stream(path: str, last: int) -> Flow[int]:

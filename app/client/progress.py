@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import Any
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
-from rich.text import Text
 
 from app.client.resources import JobState, Sent, SweepState
 from app.domain.job import Progress as Place
@@ -18,6 +18,8 @@ from app.domain.job import Status
 
 Show = Callable[[Any], None]
 """Is handed each `JobState`, `SweepState` or `Sent` that was seen."""
+NARROW = 80
+"""Columns below which a bar makes room for words."""
 SHOWN_METRICS = ("loss", "accuracy", "val_accuracy")
 
 
@@ -35,7 +37,7 @@ def share(seen: Any) -> float:
 def doing(seen: Any) -> str:
     """What goes on, in a few words."""
     if isinstance(seen, Sent):
-        return f"{seen.sent / 1e6:,.1f} of {seen.total / 1e6:,.1f} MB"
+        return f"{decimal(seen.sent)} of {decimal(seen.total)}"
     if isinstance(seen, SweepState):
         return ", ".join(f"{count} {status}" for status, count in seen.counts.items() if count)
     assert isinstance(seen, JobState)
@@ -63,13 +65,14 @@ class Bars(Progress):
     """Bars on a terminal; what has no room beside them is cut off."""
 
     def __init__(self, console: Console) -> None:
-        cut = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        narrow = console.width < NARROW
+        cut = Column(no_wrap=True, overflow="ellipsis", ratio=1, min_width=10)
         super().__init__(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=6 if narrow else 20),
             TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
+            *([] if narrow else [TimeElapsedColumn()]),
             TextColumn("{task.fields[doing]}", markup=False, table_column=cut),
             console=console,
             disable=not console.is_terminal,
@@ -78,7 +81,7 @@ class Bars(Progress):
 
     def bar(self, title: str) -> Show:
         """A new bar; each call of what this gives moves it."""
-        task = self.add_task(Text(title).plain, total=1.0, doing="")
+        task = self.add_task(title, total=1.0, doing="")
 
         def show(seen: Any) -> None:
             self.update(task, completed=share(seen), doing=doing(seen))
