@@ -6,12 +6,13 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo serve test check page audit bench lock format clean
+.PHONY: help setup demo serve docs test check page audit bench lock format clean
 
 help:
 	@echo "make demo    the main job end to end, on real digits, over HTTP"
 	@echo "make test    the test suite          make check   types, lint, import contracts, audit"
 	@echo "make serve   the service; stays      make bench   benchmarks (docs/benchmarks.md)"
+	@echo "make docs    the documentation site, in build/site"
 	@echo "make audit   known vulnerabilities of the locked packages, where a database answers"
 	@echo "make setup   only the environment in .venv"
 
@@ -32,6 +33,9 @@ demo: setup
 
 serve: setup
 	$(BIN)/secateur serve
+
+docs: setup
+	$(BIN)/python -m tools.site
 
 test: setup
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/app tests/hostile tests/workers

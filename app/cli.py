@@ -13,14 +13,13 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from app import admin_command, doctor_command, keys_command
+from app import admin_command, command_line, doctor_command, job_commands, keys_command
 from app.domain.errors import SecateurError
 from app.settings import Settings
 
 cli = typer.Typer(
     help="Pruning as a service for Keras models.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -221,17 +220,9 @@ def demo(
 
 @cli.command()
 def prune(
-    model: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="A .keras or .h5 file.")
-    ],
-    data: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Data set: .npz, .csv, .parquet, .zip."),
-    ] = None,
-    data_options: Annotated[
-        str,
-        typer.Option(help='How to read the data, as JSON: {"scale": 0.0039, "target": …}.'),
-    ] = "{}",
+    model: command_line.ModelFile,
+    data: command_line.Data = None,
+    data_options: command_line.DataOptions = "{}",
     sparsity: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Share of the weights to set to zero."),
@@ -256,49 +247,118 @@ def prune(
     epochs: Annotated[
         int, typer.Option(min=0, help="Epochs of fine-tuning, with data; 0 only measures.")
     ] = 10,
+    export: Annotated[
+        list[str] | None,
+        typer.Option(help="File beside the Keras model: litert, onnx, …; more than once."),
+    ] = None,
     spec: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="A spec as JSON, instead of the above."),
+        typer.Option(exists=True, dir_okay=False, help="A spec as JSON, instead of a goal."),
     ] = None,
-    server: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
-    key: Annotated[
-        str | None,
-        typer.Option(
-            envvar="SECATEUR_API_KEY",
-            show_envvar=False,
-            help="API key, better given in the environment: others see command lines "
-            "[SECATEUR_API_KEY].",
-        ),
+    fail_drop: Annotated[
+        float | None,
+        typer.Option(help="Exit with 3 where more points of accuracy than this are lost."),
+    ] = None,
+    fail_below: Annotated[
+        float | None,
+        typer.Option(help="Exit with 3 where the pruned model's accuracy is below this share."),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where to write the pruned model.")
-    ] = Path("pruned.keras"),
+        Path,
+        typer.Option(
+            "--output", "-o", help="Folder for all files, or a name in .keras for the model alone."
+        ),
+    ] = Path("pruned"),
+    detach: command_line.Detach = False,
+    as_json: command_line.Json = False,
+    server: command_line.Server = None,
+    key: command_line.Key = None,
 ) -> None:
-    """Prune a model on a running service, and download the result."""
-    from rich.console import Console
+    """Prune a model, on a service that is named or on one that is started for it.
 
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 goal or gate not reached, 4 no service,
+    5 cancelled, 130 interrupted (the job is cancelled).
+    """
     from app import prune_command as command
 
-    command.run(
-        command.Request(
-            model=model,
-            data=data,
-            data_options=data_options,
-            goals={
-                "sparsity": sparsity,
-                "units": units,
-                "channels": channels,
-                "macs": macs,
-                "max-drop": max_drop,
-            },
-            epochs=epochs,
-            spec=spec,
-            output=output,
-        ),
-        server,
-        Console(),
-        key,
+    command_line.check_detach(detach, server)
+    request = command.Request(
+        model=model,
+        data=data,
+        data_options=data_options,
+        goals={
+            "sparsity": sparsity,
+            "units": units,
+            "channels": channels,
+            "macs": macs,
+            "max_drop": max_drop,
+        },
+        epochs=epochs,
+        exports=tuple(export or ()),
+        spec=spec,
+        output=output,
+        fail_drop=fail_drop,
+        fail_below=fail_below,
+        detach=detach,
     )
+    with command_line.speaking(as_json) as speaker:
+        raise typer.Exit(command.run(request, server, key, speaker))
+
+
+@cli.command()
+def sweep(
+    model: Annotated[
+        Path | None,
+        typer.Argument(exists=True, dir_okay=False, help="A .keras or .h5 file."),
+    ] = None,
+    data: command_line.Data = None,
+    data_options: command_line.DataOptions = "{}",
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(help="Field and values: prune.target.remove=0.5,0.9; more than once."),
+    ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="The spec that the grid varies, as JSON."),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=0, help="Epochs of fine-tuning; 0 trains nothing.")
+    ] = None,
+    spec: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="A sweep as JSON, instead of a grid."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for the table, the plot and the best models."),
+    ] = None,
+    detach: command_line.Detach = False,
+    as_json: command_line.Json = False,
+    server: command_line.Server = None,
+    key: command_line.Key = None,
+) -> None:
+    """Try many specs on a model, and compare what they come to."""
+    from app import sweep_command as command
+
+    command_line.check_detach(detach, server)
+    request = command.Request(
+        model=model,
+        data=data,
+        data_options=data_options,
+        grid=tuple(grid or ()),
+        base=base,
+        epochs=epochs,
+        spec=spec,
+        output=output,
+        detach=detach,
+    )
+    with command_line.speaking(as_json) as speaker:
+        raise typer.Exit(command.run(request, server, key, speaker))
+
+
+for _command in (job_commands.jobs, job_commands.logs, job_commands.download, job_commands.cancel):
+    cli.command()(_command)
+cli.command()(job_commands.analyse)
 
 
 def _require_broker(settings: Settings) -> None:

@@ -1,22 +1,17 @@
 """`secateur demo`: the main job end to end, over HTTP, on real digits."""
 
 import json
-import os
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from app.client import Client
+from app.client import Job, Result, Secateur, SecateurError
 from app.domain.errors import Unavailable
+from app.local import service
 from app.terminal import follow, results
-
-START_SECONDS = 60.0
 
 JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     "weights": (
@@ -69,65 +64,21 @@ def run(out: Path, console: Console) -> bool:
     """
     out.mkdir(parents=True, exist_ok=True)
     console.print("[bold]Secateur demo[/]: three models pruned over HTTP, on 5,000 real digits.")
-    with _service(out / "service") as url:
+    with service(out / "service") as url:
         console.print(f"1. The service runs at {url}: API, workers, Valkey, SQLite.")
         console.print("2. Training a small dense and a small convolutional network …")
         if not _keras("train", out):
             raise Unavailable(f"Training the demo's models failed; {out / 'train.log'} says why.")
-        with Client(url) as client:
+        with Secateur(url) as secateur:
             console.print("3. Uploading them, submitting three jobs.")
-            jobs = _submit(client, out)
-            ended = follow(client, {id_: TITLES[name] for name, id_ in jobs.items()}, console)
-            failed = _failures(jobs, ended, console)
-            good = {name: id_ for name, id_ in jobs.items() if name not in failed}
-            files = _download(client, good, out)
+            jobs = _submit(secateur, out)
+            ended = follow({TITLES[name]: job for name, job in jobs.items()}, console)
+            good = _succeeded(jobs, ended, console)
+            files = _download(good, out)
         console.print("4. Loading every downloaded model in plain Keras, measuring again:")
         held = _keras("check", out)
-    _sum_up(good, ended, files, console)
-    return held and not failed
-
-
-@contextmanager
-def _service(data_dir: Path) -> Iterator[str]:
-    """A whole service on a free port; its log is beside its data."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / "service.log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "app.cli",
-                "serve",
-                "--port",
-                "0",
-                "--data-dir",
-                str(data_dir),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            # It listens on loopback for itself, whatever the user's own service asks for.
-            env=os.environ | {"SECATEUR_REQUIRE_KEYS": "auto"},
-        )
-        try:
-            yield _address(process, data_dir / "service.log")
-        finally:
-            process.terminate()
-            process.wait(timeout=60)
-
-
-def _address(process: "subprocess.Popen[str]", log: Path) -> str:
-    assert process.stdout is not None
-    # One line comes when the service is ready; the end of the stream when it could not start.
-    started = time.monotonic()
-    for line in process.stdout:
-        for word in line.split():
-            if word.startswith("http://"):
-                return word
-    raise Unavailable(
-        f"The service ended after {time.monotonic() - started:.0f} s without getting ready; its "
-        f"log is {log}."
-    )
+    _sum_up(good, files, console)
+    return held and len(good) == len(JOBS)
 
 
 def _keras(task: str, out: Path) -> bool:
@@ -140,54 +91,52 @@ def _keras(task: str, out: Path) -> bool:
     return done.returncode == 0
 
 
-def _submit(client: Client, out: Path) -> dict[str, str]:
-    dataset = client.upload_dataset(out / "digits.npz", {"scale": 1 / 255})["id"]
-    models = {name: client.upload_model(out / f"{name}.keras")["id"] for name in ("mlp", "cnn")}
+def _submit(secateur: Secateur, out: Path) -> dict[str, Job]:
+    dataset = secateur.datasets.upload(out / "digits.npz", {"scale": 1 / 255}, progress=False).id
+    models = {
+        name: secateur.models.upload(out / f"{name}.keras", progress=False).id
+        for name in ("mlp", "cnn")
+    }
     return {
-        name: client.submit({"model": models[model], "dataset": dataset} | spec)["id"]
+        name: secateur.jobs.submit({"model": models[model], "dataset": dataset} | spec)
         for name, (model, spec) in JOBS.items()
     }
 
 
-def _failures(
-    jobs: dict[str, str], ended: dict[str, dict[str, Any]], console: Console
-) -> frozenset[str]:
-    failed = set()
-    for name, id_ in jobs.items():
-        job = ended[id_]
-        if job["status"] != "succeeded":
-            failed.add(name)
-            reason = (job["error"] or {}).get("detail", "no reason given")
-            console.print(f"[red]{TITLES[name]}: {job['status']}: {reason}[/]")
-    return frozenset(failed)
+def _succeeded(
+    jobs: dict[str, Job], ended: dict[str, Result | SecateurError], console: Console
+) -> dict[str, Result]:
+    good = {}
+    for name in jobs:
+        result = ended[TITLES[name]]
+        if isinstance(result, Result):
+            good[name] = result
+        else:
+            console.print(f"[red]{TITLES[name]}:[/]", result.detail, markup=True)
+    return good
 
 
-def _download(client: Client, jobs: dict[str, str], out: Path) -> list[Path]:
+def _download(good: dict[str, Result], out: Path) -> list[Path]:
     files = []
     reported = {}
-    for name, id_ in jobs.items():
-        for artifact in client.artifacts(id_):
-            files.append(client.download(id_, artifact["name"], out / name / artifact["name"]))
-        after = client.job(id_)["metrics"]["after"]
+    for name, result in good.items():
+        (out / name).mkdir(exist_ok=True)
+        for artifact in result.artifacts():
+            files.append(result.download(artifact.name, out / name))
+        after = result.metrics.after
         reported[name] = {
-            "accuracy": after["evaluation"]["accuracy"]["value"],
-            "parameters": after["parameters"],
+            "accuracy": after.evaluation["accuracy"].value,
+            "parameters": after.parameters,
         }
     (out / "reported.json").write_text(json.dumps(reported), encoding="utf-8")
     return files
 
 
-def _sum_up(
-    jobs: dict[str, str],
-    ended: dict[str, dict[str, Any]],
-    files: list[Path],
-    console: Console,
-) -> None:
-    if jobs:
-        succeeded = {id_: ended[id_] for id_ in jobs.values()}
-        console.print(results(succeeded, {id_: TITLES[name] for name, id_ in jobs.items()}))
-        for name, id_ in jobs.items():
-            for sentence in ended[id_]["metrics"]["verdict"]:
+def _sum_up(good: dict[str, Result], files: list[Path], console: Console) -> None:
+    if good:
+        console.print(results({TITLES[name]: result.metrics for name, result in good.items()}))
+        for name, result in good.items():
+            for sentence in result.verdict:
                 console.print(f"  [dim]{name}:[/] {sentence}", highlight=False)
     console.print("\nDownloaded:")
     for file in files:

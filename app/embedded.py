@@ -51,7 +51,8 @@ def folder_lock(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """For `preexec_fn`: the kernel stops the new process when the one that started it ends."""
     # Runs between fork and exec of a process that has no threads yet.
     if sys.platform.startswith("linux"):
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -170,7 +171,7 @@ class Part:
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )
 
     def died(self) -> bool:

@@ -1,25 +1,25 @@
-"""`secateur prune`: upload, submit, follow, download."""
+"""`secateur prune`: upload, submit, follow, download, and say by the exit code how it went."""
 
-import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+import typer
 
-from app.client import Client
-from app.domain.errors import InvalidSpec, JobError
-from app.services.errors import from_problem
-from app.terminal import follow, results
-
-GOALS: dict[str, dict[str, Any]] = {
-    "sparsity": {"granularity": "weight", "scope": "global"},
-    "units": {"granularity": "unit"},
-    "channels": {"granularity": "channel"},
-    "macs": {"granularity": "channel"},
-    "max-drop": {"granularity": "channel", "scope": "latency"},
-}
+from app.client import Job, JobCancelled, JobFailed, Result, Secateur, SecateurError
+from app.client.progress import Bars
+from app.client.specs import GOALS, towards
+from app.command_line import (
+    Code,
+    Speaker,
+    check_writable,
+    connected_or_own,
+    read_json,
+    read_json_file,
+)
+from app.domain.metrics import Metrics
+from app.domain.pareto import LOSS, LOWER_IS_BETTER, by_interest
+from app.terminal import results
 
 
 @dataclass(frozen=True)
@@ -31,77 +31,131 @@ class Request:
     data_options: str
     goals: dict[str, float | None]
     epochs: int
+    exports: tuple[str, ...]
     spec: Path | None
     output: Path
+    fail_drop: float | None = None
+    """Points of accuracy that may be lost."""
+    fail_below: float | None = None
+    """Least value of the first metric."""
+    detach: bool = False
 
 
-def run(request: Request, server: str, console: Console, key: str | None = None) -> None:
+def run(request: Request, server: str | None, key: str | None, speaker: Speaker) -> Code:
     """Do it. Raises `SecateurError` with a sentence for the user."""
-    body = _spec(request)
-    _check_output(request.output)
-    with Client(server, key) as client:
-        body["model"] = client.upload_model(request.model)["id"]
-        if request.data is not None:
-            options = _json(request.data_options, "--data-options")
-            body["dataset"] = client.upload_dataset(request.data, options)["id"]
-        id_ = client.submit(body)["id"]
-        console.print(f"Job {id_} on {server}", highlight=False)
-        try:
-            job = follow(client, {id_: request.model.name}, console)[id_]
-        except KeyboardInterrupt:
-            client.cancel(id_)
-            console.print(f"Cancelled job {id_}.", highlight=False)
-            raise
-        if job["status"] == "cancelled":
-            raise JobError(f"Job {id_} was cancelled.")
-        if job["status"] != "succeeded":
-            raise JobError(f"Job {id_} failed: {from_problem(job['error']).detail}")
-        client.download(id_, "model.keras", request.output)
-    console.print(results({id_: job}, {id_: request.model.name}))
-    for sentence in job["metrics"]["verdict"]:
-        console.print(sentence, highlight=False)
-    console.print(f"Written: {request.output}", highlight=False)
+    spec = _spec(request)
+    options = read_json(request.data_options, "--data-options")
+    check_writable(request.output)
+    with connected_or_own(server, key, speaker) as secateur, Bars(speaker.people) as bars:
+        job = _submit(secateur, request, options, spec, bars)
+        speaker.say(f"Job {job.id} on {secateur.url}")
+        if request.detach:
+            speaker.answer(job.state, job.id)
+            return Code.DONE
+        result = _wait(job, bars.bar(request.model.name), request, speaker)
+        files = _save(result, request.output)
+    missed = [] if result.goal_reached else [_missed_goal(result.metrics)]
+    missed += gates(result.metrics, request.fail_drop, request.fail_below)
+    speaker.answer(
+        {"job": result.state, "files": files, "goal_reached": not missed, "missed": missed},
+        results({request.model.name: result.metrics}),
+        *result.verdict,
+        f"Written: {', '.join(map(str, files))}",
+    )
+    for sentence in missed:
+        speaker.say(f"secateur: {sentence}")
+    return Code.GOAL_MISSED if missed else Code.DONE
 
 
-def _check_output(output: Path) -> None:
-    """Find out now, and not after the job, that the result cannot be written."""
+def _submit(
+    secateur: Secateur, request: Request, options: dict[str, Any], spec: dict[str, Any], bars: Bars
+) -> Job:
+    upload = bars.bar(request.model.name)
+    spec = spec | {"model": secateur.models.upload(request.model, progress=upload).id}
+    if request.data is not None:
+        upload = bars.bar(request.data.name)
+        data = secateur.datasets.upload(request.data, options, progress=upload)
+        spec["dataset"] = data.id
+    return secateur.jobs.submit(spec)
+
+
+def _wait(job: Job, show: Any, request: Request, speaker: Speaker) -> Result:
+    """The result; Ctrl-C cancels the job, a failed one leaves its log."""
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output.parent):
-            pass
-    except OSError as error:
-        raise InvalidSpec(
-            f"The result cannot be written to {output}: {error.strerror}. Name another file with "
-            "--output."
-        ) from error
+        return job.wait(progress=show)
+    except KeyboardInterrupt:
+        cancel(job, speaker)
+        raise typer.Exit(Code.INTERRUPTED) from None
+    except (JobFailed, JobCancelled):
+        folder = request.output
+        if folder.suffix == ".keras":
+            folder = folder.parent
+        try:
+            speaker.say(f"Its log: {job.download('log.txt', folder)}")
+        except SecateurError:
+            pass  # It had none yet.
+        raise
+
+
+def cancel(job: Job, speaker: Speaker) -> None:
+    """What Ctrl-C does."""
+    job.cancel()
+    speaker.say(f"Cancelled job {job.id}.")
+
+
+def _save(result: Result, output: Path) -> list[Path]:
+    """The pruned model as the file that was named, or all files in the folder."""
+    if output.suffix == ".keras":
+        return [result.download("model.keras", output)]
+    return [result.download(file.name, output) for file in result.artifacts()]
+
+
+def _missed_goal(metrics: Metrics) -> str:
+    target = metrics.target
+    assert target is not None
+    note = f" ({target.note})" if target.note else ""
+    return (
+        f"the goal was missed: {target.achieved:.4g} where {target.asked:.4g} was asked for, "
+        f"{target.unit}{note}."
+    )
+
+
+def gates(metrics: Metrics, fail_drop: float | None, fail_below: float | None) -> list[str]:
+    """Sentences about gates that the pruned model does not pass, on the test samples."""
+    if fail_drop is None and fail_below is None:
+        return []
+    names = [name for name in by_interest(metrics.after.evaluation) if name != LOSS]
+    if not names or names[0] in LOWER_IS_BETTER:
+        return ["there is no accuracy to hold the gate against: give --data with class labels."]
+    name = names[0]
+    before, after = (state.evaluation[name].value for state in (metrics.before, metrics.after))
+    if before is None or after is None:
+        return [f"{name} is not a number, so no gate is passed."]
+    missed = []
+    # Differences of shares of a few hundred samples: a rounding error must not fail a build.
+    if fail_drop is not None and 100 * (before - after) > fail_drop + 1e-9:
+        missed.append(
+            f"{100 * (before - after):.2f} points of {name} were lost, more than "
+            f"--fail-drop {fail_drop:g}."
+        )
+    if fail_below is not None and after < fail_below:
+        missed.append(f"{name} is {after:.4f}, below --fail-below {fail_below:g}.")
+    return missed
 
 
 def _spec(request: Request) -> dict[str, Any]:
     given = {name: value for name, value in request.goals.items() if value is not None}
-    if (request.spec is None) == (not given):
-        names = ", ".join(f"--{name}" for name in GOALS)
-        raise InvalidSpec(f"Say what to prune: one of {names}, or a whole --spec.")
+    options = [f"--{name.replace('_', '-')}" for name in GOALS]
     if request.spec is not None:
-        return _json(request.spec.read_text(encoding="utf-8", errors="replace"), "--spec")
-    if len(given) > 1:
-        raise InvalidSpec(f"One goal at a time, not {len(given)}: --{' and --'.join(given)}.")
-    ((name, share),) = given.items()
-    target: dict[str, Any] = {"kind": "fraction", "remove": share}
-    if name == "macs":
-        target = {"kind": "macs", "keep": share}
-    elif name == "max-drop":
-        target = {"kind": "accuracy_drop", "max_points": share}
-    body: dict[str, Any] = {"prune": GOALS[name] | {"target": target}}
-    if request.data is not None:
-        body["fine_tune"] = {"epochs": request.epochs} if request.epochs else None
-    return body
-
-
-def _json(text: str, option: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InvalidSpec(f"{option} is not valid JSON: {error}.") from error
-    if not isinstance(value, dict):
-        raise InvalidSpec(f"{option} is {type(value).__name__}; expected a JSON object.")
-    return value
+        if given:
+            raise typer.BadParameter("Give either one goal or a whole --spec, not both.")
+        spec = read_json_file(request.spec, "--spec")
+        if request.exports:
+            spec["exports"] = ["keras", *(each for each in request.exports if each != "keras")]
+        return spec
+    if len(given) != 1:
+        raise typer.BadParameter(
+            f"Say what to prune: one of {', '.join(options)} (got {len(given)}), or a whole --spec."
+        )
+    trained = request.epochs if request.data is not None else None
+    return towards(given, epochs=trained, exports=request.exports)

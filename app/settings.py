@@ -13,7 +13,7 @@ MIB = 1024 * 1024
 
 
 class Settings(BaseSettings):
-    """Every setting; the README's table lists them all."""
+    """Every setting; docs/settings.md lists them all."""
 
     model_config = SettingsConfigDict(
         env_prefix="SECATEUR_",

@@ -1,134 +1,79 @@
-"""Progress bars and tables for people at a terminal."""
+"""Bars and tables for people at a terminal."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from rich.table import Table
 
-from app.client import Client
+from app.client import Job, Result, SecateurError
+from app.client.progress import Bars
+from app.domain.metrics import Metrics
 
 
-def follow(client: Client, jobs: Mapping[str, str], console: Console) -> dict[str, dict[str, Any]]:
+def follow(jobs: Mapping[str, Job], console: Console) -> dict[str, Result | SecateurError]:
     """Show a bar for each job until all have ended.
 
     Args:
-        jobs: title by job id.
+        jobs: by title.
 
     Returns:
-        The ended jobs by id.
+        What they came to, by title.
     """
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=28),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[doing]}"),
-        console=console,
-    ) as bars:
-        tasks = {
-            id_: bars.add_task(title, total=1.0, doing="queued") for id_, title in jobs.items()
-        }
-        ended: dict[str, dict[str, Any]] = {}
-        for id_ in jobs:
-            for job in client.watch(id_):
-                _show(bars, tasks[id_], job)
-            ended[id_] = job
+    ended: dict[str, Result | SecateurError] = {}
+    with Bars(console) as bars:
+        shown = {title: bars.bar(title) for title in jobs}
+        for title, job in jobs.items():
+            try:
+                ended[title] = job.wait(progress=shown[title])
+            except SecateurError as error:
+                ended[title] = error
     return ended
 
 
-def _show(bars: Progress, task: TaskID, job: Mapping[str, Any]) -> None:
-    if job["done"]:
-        share = 1.0 if job["status"] == "succeeded" else None
-        bars.update(task, completed=share, doing=job["status"])
-        bars.stop_task(task)
-        return
-    progress = job["progress"]
-    if progress is not None:
-        bars.update(task, completed=progress["share"], doing=_doing(progress))
-
-
-def _doing(progress: Mapping[str, Any]) -> str:
-    text = str(progress["phase"])
-    if progress.get("epoch"):
-        text += f", epoch {progress['epoch']} of {progress['epochs']}"
-    for name, value in sorted(progress["metrics"].items()):
-        if value is not None and name in ("loss", "accuracy", "val_accuracy"):
-            text += f", {name} {value:.4f}"
-    if progress["eta_seconds"] is not None:
-        text += f", {progress['eta_seconds']:.0f} s left"
-    return text
-
-
-def results(jobs: Mapping[str, dict[str, Any]], titles: Mapping[str, str]) -> Table:
-    """A table before/after of succeeded jobs, one column each."""
+def results(jobs: Mapping[str, Metrics]) -> Table:
+    """A table before/after of succeeded jobs, one column each, by title."""
     table = Table(title="Before → after")
     table.add_column("")
-    for id_ in jobs:
-        table.add_column(titles[id_], justify="right")
-    metrics = [job["metrics"] for job in jobs.values()]
-    rows: list[tuple[str, list[str]]] = []
-    names = dict.fromkeys(name for one in metrics for name in one["before"]["evaluation"])
+    for title in jobs:
+        table.add_column(title, justify="right", overflow="fold")
+    every = list(jobs.values())
+    names = dict.fromkeys(name for one in every for name in one.before.evaluation)
     for name in names:
         if name != "loss":
-            rows.append((name, [_pair(one, "evaluation", name) for one in metrics]))
+            table.add_row(name, *(_pair(one, name) for one in every))
     for title, field in (
         ("parameters", "parameters"),
         ("non-zero", "nonzero_parameters"),
         ("MACs", "macs"),
     ):
-        rows.append(
-            (
-                title,
-                [_ratio(one["before"][field], one["after"][field]) for one in metrics],
-            )
-        )
+        pairs = ((getattr(one.before, field), getattr(one.after, field)) for one in every)
+        table.add_row(title, *(_ratio(*pair) for pair in pairs))
     for title, field in ((".keras bytes", "bytes"), ("compressed", "compressed_bytes")):
-        rows.append(
-            (
-                title,
-                [
-                    _ratio(one["before"][field]["keras"], one["after"][field]["keras"])
-                    for one in metrics
-                ],
-            )
-        )
-    for index, timing in enumerate(metrics[0]["before"]["latency"] if metrics else []):
-        rows.append(
-            (
-                f"{timing['runtime']}, batch {timing['batch_size']}, ms",
-                [_speed(one, index) for one in metrics],
-            )
-        )
-    for title, cells in rows:
-        table.add_row(title, *cells)
+        sizes = ((getattr(one.before, field), getattr(one.after, field)) for one in every)
+        table.add_row(title, *(_ratio(b.get("keras", 0), a.get("keras", 0)) for b, a in sizes))
+    for index, timing in enumerate(every[0].before.latency if every else ()):
+        title = f"{timing.runtime}, batch {timing.batch_size}, ms"
+        table.add_row(title, *(_speed(one, index) for one in every))
     return table
 
 
-def _pair(metrics: Mapping[str, Any], field: str, name: str) -> str:
-    before = metrics["before"][field].get(name)
-    if before is None:
+def _pair(metrics: Metrics, name: str) -> str:
+    states = (metrics.before.evaluation.get(name), metrics.after.evaluation.get(name))
+    values = [state.value if state is not None else None for state in states]
+    if None in values:
         return ""
-    return f"{before['value']:.4f} → {metrics['after'][field][name]['value']:.4f}"
+    return " → ".join(f"{value:.4f}" for value in values)
 
 
 def _ratio(before: int, after: int) -> str:
     return f"{before:,} → {after:,} ({before / max(after, 1):.1f}x)"
 
 
-def _speed(metrics: Mapping[str, Any], index: int) -> str:
+def _speed(metrics: Metrics, index: int) -> str:
     try:
-        before = metrics["before"]["latency"][index]["p50_ms"]
-        after = metrics["after"]["latency"][index]
+        before = metrics.before.latency[index].p50_ms
+        after = metrics.after.latency[index]
     except IndexError:
         return ""
-    return f"{before:.3g} → {after['p50_ms']:.3g} ({after['speed_up']:.2f}x)"
+    gain = f" ({after.speed_up:.2f}x)" if after.speed_up is not None else ""
+    return f"{before:.3g} → {after.p50_ms:.3g}{gain}"

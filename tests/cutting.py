@@ -13,12 +13,17 @@ class Cutting:
 
     Args:
         target: host and port of the server.
-        after_bytes: from the client, per connection; then it is cut without a word.
+        after_bytes: from the client (from the server, with `answers`), per connection; then it is
+            cut without a word.
         cuts: how many connections are cut; later ones stay whole.
+        answers: whether the server's bytes are counted.
     """
 
-    def __init__(self, target: tuple[str, int], after_bytes: int, cuts: int) -> None:
+    def __init__(
+        self, target: tuple[str, int], after_bytes: int, cuts: int, answers: bool = False
+    ) -> None:
         self._target = target
+        self._answers = answers
         self._after_bytes = after_bytes
         self.cuts_left = cuts
         self._lock = threading.Lock()
@@ -36,28 +41,23 @@ class Cutting:
             except OSError:
                 return
             server = socket.create_connection(self._target)
-            for action in (self._up, self._down):
-                threading.Thread(target=action, args=(client, server), daemon=True).start()
+            for pair, counted in (
+                ((client, server), not self._answers),
+                ((server, client), self._answers),
+            ):
+                threading.Thread(target=self._pass, args=(*pair, counted), daemon=True).start()
 
-    def _up(self, client: socket.socket, server: socket.socket) -> None:
+    def _pass(self, source: socket.socket, sink: socket.socket, counted: bool) -> None:
         passed = 0
         try:
-            while data := client.recv(PIECE):
-                server.sendall(data)
+            while data := source.recv(PIECE):
+                sink.sendall(data)
                 passed += len(data)
-                if passed >= self._after_bytes and self._cut():
+                if counted and passed >= self._after_bytes and self._cut():
                     break
         except OSError:
             pass
-        _end(client, server)
-
-    def _down(self, client: socket.socket, server: socket.socket) -> None:
-        try:
-            while data := server.recv(PIECE):
-                client.sendall(data)
-        except OSError:
-            pass
-        _end(client, server)
+        _end(source, sink)
 
     def _cut(self) -> bool:
         with self._lock:
@@ -77,8 +77,10 @@ def _end(*sockets: socket.socket) -> None:
 
 
 @contextmanager
-def cutting(target: tuple[str, int], after_bytes: int, cuts: int) -> Iterator[Cutting]:
-    proxy = Cutting(target, after_bytes, cuts)
+def cutting(
+    target: tuple[str, int], after_bytes: int, cuts: int, answers: bool = False
+) -> Iterator[Cutting]:
+    proxy = Cutting(target, after_bytes, cuts, answers)
     try:
         yield proxy
     finally:

@@ -16,7 +16,7 @@ def not_understood(error: ValidationError) -> Iterator[Check]:
     """Settings that no part of the service would start with."""
     for wrong in error.errors():
         name = "SECATEUR_" + ".".join(map(str, wrong["loc"])).upper()
-        advice = "Nothing starts with it: see the table of settings in the README."
+        advice = "Nothing starts with it: see the table in docs/settings.md."
         yield check("settings", "fail", f"{name}: {wrong['msg']}", advice)
 
 

@@ -38,6 +38,13 @@ COLOURS: dict[Theme, Colours] = {
 }
 
 
+class Picture(Figure):
+    """A figure that notebooks show by itself, with pyplot or without."""
+
+    def _repr_png_(self) -> bytes:
+        return written(self, "png")
+
+
 def panels(
     count: int, theme: Theme, *, columns: int | None = None, height: float = 4.4
 ) -> tuple[Figure, list[Axes]]:
@@ -50,7 +57,7 @@ def panels(
     columns = columns or count
     rows = -(-count // columns)
     size = (6.4 * columns, height * rows)
-    figure = Figure(figsize=size, layout="constrained", facecolor=colours.paper)
+    figure = Picture(figsize=size, layout="constrained", facecolor=colours.paper)
     axes = [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
     for each in axes:
         each.set_facecolor(colours.paper)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from app.domain.metrics import LayerFigure, Metrics, MetricValue, State
@@ -42,12 +43,17 @@ def pictures(metrics: Metrics) -> dict[str, str]:
 
 def overview(metrics: Metrics, *, kind: Format = "svg", theme: Theme = "light") -> bytes:
     """All pictures of a job as one file."""
+    return written(drawn(metrics, theme), kind)
+
+
+def drawn(metrics: Metrics, theme: Theme = "light") -> Figure:
+    """All pictures of a job as one figure."""
     wanted = _wanted(metrics)
     tallest = max((_height(panel.rows(metrics)) for panel in wanted), default=4.4)
     figure, axes = panels(len(wanted), theme, columns=min(2, len(wanted)), height=tallest)
     for panel, each in zip(wanted, axes, strict=True):
         panel.draw(each, metrics, theme)
-    return written(figure, kind)
+    return figure
 
 
 def _wanted(metrics: Metrics) -> list[Panel]:

@@ -1,4 +1,4 @@
-"""Settings, and the README's table of them."""
+"""Settings, and the documentation's table of them."""
 
 import re
 from pathlib import Path
@@ -8,11 +8,11 @@ from pydantic import ValidationError
 
 from app.settings import Settings
 
-README = Path(__file__).parents[2] / "README.md"
+TABLE = Path(__file__).parents[2] / "docs" / "settings.md"
 
 
-def test_the_readme_lists_exactly_the_settings() -> None:
-    rows = re.findall(r"^\| `(SECATEUR_[A-Z_]+)` \|", README.read_text(), re.MULTILINE)
+def test_the_documentation_lists_exactly_the_settings() -> None:
+    rows = re.findall(r"^\| `(SECATEUR_[A-Z_]+)` \|", TABLE.read_text(), re.MULTILINE)
     assert sorted(rows) == sorted(f"SECATEUR_{name.upper()}" for name in Settings.model_fields)
 
 

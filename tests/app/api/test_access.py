@@ -16,7 +16,7 @@ from sqlalchemy import func, update
 from app.adapters.database import JobRow
 from app.api import events
 from app.api.access import is_loopback
-from app.client import Client, RequestFailed
+from app.client import Secateur, Unauthenticated
 from app.domain.job import ArtifactFile, Status
 from app.domain.people import Scope
 from app.services import lifecycle
@@ -273,13 +273,13 @@ def test_what_is_not_known_is_closed(guarded: Guarded, path: str) -> None:
 
 def test_the_client_sends_its_key(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     url = str(guarded.api.base_url)
-    with Client(url, guarded.keys["bob"]) as client:
-        assert client.upload_model(MODEL_FILE)["id"].startswith("mdl_")
-    with Client(url) as client, pytest.raises(RequestFailed, match="No API key"):
-        client.job("job_example")
+    with Secateur(url, guarded.keys["bob"]) as client:
+        assert client.models.upload(MODEL_FILE).id.startswith("mdl_")
+    with Secateur(url) as client, pytest.raises(Unauthenticated, match="No API key"):
+        client.jobs.get("job_example")
     monkeypatch.setenv("SECATEUR_API_KEY", guarded.keys["bob"])
-    with Client(url) as client:
-        assert client.job("job_example")["spec"]
+    with Secateur(url) as client:
+        assert client.jobs.get("job_example").state.spec
 
 
 # --- the description ---------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import httpx
 import pytest
 
 from app.adapters.store import CHUNK
-from app.client import Client, RequestFailed
 from app.domain.errors import Unavailable
 from tests.app.api.conftest import Api, check_problem
 
@@ -222,22 +221,6 @@ def test_a_file_that_is_gone_never_arrives(api: Api, tmp_path: Path) -> None:
         answer = api.get(url)
     assert answer.status_code == 500
     assert "missing" in check_problem(answer)["detail"]
-
-
-def test_our_client_keeps_no_damaged_file(api: Api, tmp_path: Path) -> None:
-    job = damaged(api, tmp_path, CONTENT[:-1] + b"!").split("/")[3]
-    with Client(str(api.base_url)) as client, pytest.raises(RequestFailed, match="again"):
-        client.download(job, "model.keras", tmp_path / "out" / "m.keras")
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_our_client_downloads(api: Api, job: str, tmp_path: Path) -> None:
-    with Client(str(api.base_url)) as client:
-        file = client.download(job, "model.keras", tmp_path / "m.keras")
-        with pytest.raises(RequestFailed, match="has no artifact"):
-            client.download(job, "none", tmp_path / "none")
-    assert file.read_bytes() == CONTENT
-    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_store_that_is_away_is_said_before_the_first_byte(

@@ -37,7 +37,7 @@ from tests.app.receivers import Receiver, receiver
 from tests.app.services.conftest import World
 from tests.servers import free_port
 
-README = Path(__file__).parents[3] / "README.md"
+GUIDE = Path(__file__).parents[3] / "docs" / "how-to" / "webhooks.md"
 
 
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -450,10 +450,10 @@ def test_the_policy_is_the_settings_own(world: World) -> None:
     assert Sender(world.database, world.settings).policy == Policy()
 
 
-# --- the README's receiver -----------------------------------------------------------------------
+# --- the guide's receiver ------------------------------------------------------------------------
 @ON_SQLITE
-def test_the_readme_s_receiver_verifies_what_it_gets(post: Post) -> None:
-    found = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def test_the_guide_s_receiver_verifies_what_it_gets(post: Post) -> None:
+    found = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     (code,) = [each for each in found if "standardwebhooks" in each]
     assert "8900" in code
     port = free_port()
