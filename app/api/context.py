@@ -14,6 +14,7 @@ from app.domain.people import Caller
 from app.domain.ports import Store
 from app.intake.process import Readers
 from app.services.analyses import Analyses
+from app.services.dispatch import Marks
 from app.services.examples import Examples
 from app.services.jobs import Jobs
 from app.services.keys import Keys
@@ -57,7 +58,7 @@ class Context:
         readers = Readers(settings.intake_processes, settings.intake_memory_bytes)
         uploads = Uploads(database, store, settings, readers)
         resumable = Resumable(uploads)
-        jobs = Jobs(database, store, queue, settings)
+        jobs = Jobs(database, store, queue, settings, marks=Marks(database))
         return cls(
             settings,
             database,
@@ -93,12 +94,15 @@ class Context:
     def close(self) -> None:
         """Finish what is being read, give connections back."""
         self.reading.close()
+        if self.jobs.marks is not None:
+            self.jobs.marks.flush()
         self.queue.close()
         self.limiter.close()
         self.database.close()
 
 
-def _context(request: Request) -> Context:
+async def _context(request: Request) -> Context:
+    # Not a plain function: it would be called in a thread, which costs more than all it does.
     context = request.app.state.context
     assert isinstance(context, Context)
     return context.of(request.state.caller)

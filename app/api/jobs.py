@@ -67,6 +67,7 @@ EXAMPLES: dict[str, Any] = {
         },
     },
 }
+JSON = "application/json"
 Spec = Annotated[PruningSpec, Body(openapi_examples=EXAMPLES)]
 
 
@@ -109,11 +110,17 @@ def list_jobs(
     return page(ctx.jobs.newest(limit + 1, cursor, status, model, dataset, sweep), limit)
 
 
-@router.get("/jobs/{job_id}", summary="Look at a job", responses=responses(404))
-def get_job(ctx: Ctx, job_id: JobId) -> JobResource:
+@router.get(
+    "/jobs/{job_id}",
+    response_model=JobResource,
+    summary="Look at a job",
+    responses=responses(404),
+)
+def get_job(ctx: Ctx, job_id: JobId) -> Response:
     """Status, progress, and in the end the metrics or the error."""
     job_id = ctx.examples.ensure(job_id)
-    return ctx.jobs.get(job_id)
+    # It is what people ask for most. As a resource it would be checked again before it is written.
+    return Response(ctx.jobs.get(job_id).model_dump_json(by_alias=True), media_type=JSON)
 
 
 @router.post(

@@ -25,10 +25,13 @@ class AuditEntry(Record):
     data: dict[str, Any]
 
 
+_AUDIT: Any = AuditRow.__table__
+
+
 def record(session: Session, caller: Caller, action: str, target: str, **data: Any) -> None:
     """Note an action in the caller's transaction: neither exists without the other."""
     session.execute(
-        insert(AuditRow).values(
+        insert(_AUDIT).values(
             id=new_id("aud"),
             at=func.clock(),
             owner=caller.owner,

@@ -24,16 +24,64 @@ ANSWER_KEPT_SECONDS = 600.0
 HOUSEKEEPING_SECONDS = 60.0
 ROUNDS_TOLD_SECONDS = 15.0
 ANNOUNCED_AT_ONCE = 1000
+MARKED_SECONDS = 0.1
+"""Much less than a reaper's round, which would announce again what is not marked."""
 LAST_DELIVERIES_SECONDS = 2.0
 """At the end, for requests to webhooks that are on their way; the others are repeated."""
 
 log = structlog.get_logger(__name__)
 
 
-def dispatch(database: Database, queue: Queue, name: QueueName, *jobs: str) -> None:
+class Marks:
+    """Notes which jobs were announced, soon and many at a time: a transaction for each would cost
+    as much as the message.
+
+    What is not noted when the process dies is announced again, as if it had died just before.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._jobs: list[str] = []
+        self._thread: threading.Thread | None = None
+
+    def add(self, *jobs: str) -> None:
+        """Note these within `MARKED_SECONDS`; returns at once."""
+        with self._lock:
+            self._jobs.extend(jobs)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._soon, name="marks", daemon=True)
+                self._thread.start()
+
+    def flush(self) -> None:
+        """Note all now."""
+        with self._lock:
+            jobs, self._jobs = self._jobs, []
+        try:
+            for begin in range(0, len(jobs), ANNOUNCED_AT_ONCE):
+                lifecycle.mark_dispatched(self._database, *jobs[begin : begin + ANNOUNCED_AT_ONCE])
+        except Unavailable as error:
+            log.warning("marks_failed", jobs=jobs[:10], reason=error.detail)
+        except Exception:
+            log.exception("marks_failed", jobs=jobs[:10])
+
+    def _soon(self) -> None:
+        while True:
+            time.sleep(MARKED_SECONDS)
+            self.flush()
+            with self._lock:
+                if not self._jobs:
+                    self._thread = None
+                    return
+
+
+def dispatch(
+    database: Database, queue: Queue, name: QueueName, *jobs: str, marks: Marks | None = None
+) -> None:
     """Announce committed jobs of a queue, one message each, which names none of them.
 
-    A broker that is away is no error: the reaper will repeat it.
+    A broker that is away is no error: the reaper will repeat it. With `marks`, that it was done is
+    noted a little later.
     """
     sent = []
     try:
@@ -43,7 +91,9 @@ def dispatch(database: Database, queue: Queue, name: QueueName, *jobs: str) -> N
             sent.append(job)
     except Unavailable as error:
         log.warning("dispatch_postponed", jobs=jobs[len(sent) :][:10], reason=error.detail)
-    if sent:
+    if sent and marks is not None:
+        marks.add(*sent)
+    elif sent:
         lifecycle.mark_dispatched(database, *sent)
 
 

@@ -8,6 +8,8 @@ from sqlalchemy.orm import Session
 from app.adapters.database import Database, EventRow, JobRow
 from app.domain.job import Event
 
+_EVENTS: Any = EventRow.__table__
+
 
 def record(session: Session, job: str, kind: str, data: dict[str, Any]) -> None:
     """Append an event in the caller's transaction.
@@ -25,6 +27,14 @@ def record(session: Session, job: str, kind: str, data: dict[str, Any]) -> None:
     session.execute(
         insert(EventRow).values(job_id=job, id=number, at=func.clock(), kind=kind, data=data)
     )
+
+
+def first(session: Session, job: str, at: float, kind: str) -> None:
+    """Write event 1 of a job whose row, with `last_event` 1, is new in the caller's transaction.
+
+    Nobody else can see that row yet, so there is no counter to raise and nobody to wait for.
+    """
+    session.execute(insert(_EVENTS).values(job_id=job, id=1, at=at, kind=kind, data={}))
 
 
 def after(database: Database, job: str, last: int, limit: int = 500) -> tuple[Event, ...]:

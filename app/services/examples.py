@@ -8,6 +8,7 @@ and for others a name of one of their own, which answers tell.
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
@@ -21,7 +22,6 @@ from app.adapters.database import (
     SweepRow,
     WebhookRow,
 )
-from app.adapters.database.tables import Base
 from app.domain.dataset import DatasetInfo, DatasetOptions
 from app.domain.model import ModelInfo
 from app.domain.people import DEFAULT_OWNER
@@ -133,9 +133,10 @@ class Examples:
                 hook = session.get_one(WebhookRow, self.id(WEBHOOK))
                 outbox.ping(session, hook, self.id(DELIVERY))
 
-    def _there(self, kind: type[Base], id_: str) -> bool:
+    def _there(self, kind: Any, id_: str) -> bool:
+        query = select(kind.id).where(kind.id == self.id(id_))
         with self.uploads.database.read() as session:
-            return session.get(kind, self.id(id_)) is not None
+            return session.scalar(query) is not None
 
     def _keep(
         self,

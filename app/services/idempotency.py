@@ -33,7 +33,7 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def replay(database: Database, scope: str, key: str | None, print_: str) -> Answer | None:
+def replay(database: Database, scope: str, key: str | None, print_: str | None) -> Answer | None:
     """The stored answer; None for a new key. Raises `IdempotencyConflict`."""
     if key is None:
         return None
@@ -54,10 +54,13 @@ def once(
     database: Database,
     scope: str,
     key: str | None,
-    print_: str,
+    print_: str | None,
     create: Callable[[Session], Answer],
 ) -> Answer:
-    """Run `create` in a transaction, unless the key was answered before."""
+    """Run `create` in a transaction, unless the key was answered before.
+
+    `print_` is the request's `fingerprint`; without a key there is none to make.
+    """
     if (known := replay(database, scope, key, print_)) is not None:
         return known
     try:

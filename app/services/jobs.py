@@ -3,11 +3,11 @@
 import asyncio
 import fnmatch
 import time
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from anyio import to_thread
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from app.adapters.database import ArtifactRow, Database, DatasetRow, JobRow, ModelRow
@@ -24,7 +24,7 @@ from app.domain.spec import PruningSpec
 from app.intake.fit import check_objective
 from app.observe import traces
 from app.services import audit, events, quotas
-from app.services.dispatch import dispatch
+from app.services.dispatch import Marks, dispatch
 from app.services.endings import moved
 from app.services.errors import from_problem
 from app.services.idempotency import Answer, fingerprint, once
@@ -36,6 +36,12 @@ from app.settings import Settings
 log = structlog.get_logger(__name__)
 
 PLAN_POLL_SECONDS = 0.05
+NOW = select(func.clock())
+EMPTY = (
+    *("started_at", "finished_at", "attempt_started_at", "lease_expires_at", "dispatched_at"),
+    *("worker", "progress", "checkpoint", "error", "result", "sweep_id", "sweep_index", "varied"),
+)
+"""Columns of a job that nobody has begun."""
 PREFIXES: dict[JobKind, str] = {"prune": "job", "plan": "pln", "analysis": "anl"}
 
 
@@ -50,6 +56,7 @@ class Jobs:
         settings: Settings,
         caller: Caller = ANYBODY,
         line: Line | None = None,
+        marks: Marks | None = None,
     ) -> None:
         self.database = database
         self.store = store
@@ -57,10 +64,12 @@ class Jobs:
         self.settings = settings
         self.caller = caller
         self.line = line or Line(settings)
+        self.marks = marks
 
     def of(self, caller: Caller) -> "Jobs":
         """The same on another's behalf."""
-        return Jobs(self.database, self.store, self.queue, self.settings, caller, self.line)
+        shared = (self.database, self.store, self.queue, self.settings)
+        return Jobs(*shared, caller, self.line, self.marks)
 
     # --- submit ----------------------------------------------------------------------------
     def submit(self, spec: PruningSpec, key: str | None = None) -> Answer:
@@ -74,12 +83,13 @@ class Jobs:
             self.database,
             f"jobs:{self.caller.owner}",
             key,
-            fingerprint("job", spec.model_dump(mode="json")),
+            key and fingerprint("job", spec.model_dump(mode="json")),
             lambda session: self._create(session, spec),
         )
         if not answer.replayed:
             log.info("job_submitted", job=answer.body["id"])
-            dispatch(self.database, self.queue, answer.body["queue"], answer.body["id"])
+            queue, job = answer.body["queue"], answer.body["id"]
+            dispatch(self.database, self.queue, queue, job, marks=self.marks)
         return answer
 
     def submit_as(self, id_: str, spec: PruningSpec) -> None:
@@ -105,9 +115,11 @@ class Jobs:
         id_: str = "",
     ) -> JobRow:
         """Add a queued job's row to the caller's transaction; announce it after the commit."""
-        now = session.scalar(select(func.clock()))
+        now = session.scalar(NOW)
         assert now is not None
         row = JobRow(
+            # All columns: what is left out would be asked of the database when it is shown.
+            **dict.fromkeys(EMPTY),
             id=id_ or new_id(PREFIXES[kind]),
             owner=self.caller.owner,
             kind=kind,
@@ -121,15 +133,14 @@ class Jobs:
             fence=0,
             cancel_requested=False,
             seconds_used=0.0,
-            last_event=0,
+            last_event=1,
             time_limit_seconds=spec.time_limit_seconds or self.settings.job_time_limit_seconds,
             traceparent=traces.here(),
         )
         self._line_up(row, spec, now)
         session.add(row)
         session.flush()
-        events.record(session, row.id, "queued", {})
-        session.refresh(row)
+        events.first(session, row.id, now, "queued")
         return row
 
     def _line_up(self, row: JobRow, spec: PruningSpec, now: float) -> None:
@@ -241,8 +252,12 @@ class Jobs:
     def get(self, id_: str) -> JobResource:
         """One job. Raises `NotFound`."""
         with self.database.read() as session:
-            row = self._found(session, id_)
-            return self.shown(session, row)
+            # Not as an object of the session's: what people ask for most only reads.
+            asked = {"asked": id_, "whose": self.caller.owner}
+            row = session.execute(_JOB, asked).one_or_none()
+            if row is None:
+                raise _no_job(id_)
+            return self.shown(session, cast(JobRow, row))
 
     def has_ended(self, id_: str) -> bool:
         """Whether a job has ended; a deleted one has."""
@@ -370,23 +385,48 @@ class Jobs:
         )
         row = session.scalars(query.with_for_update() if lock else query).one_or_none()
         if row is None:
-            raise NotFound(
-                f"There is no job {id_!r}. It may have been deleted, or the id is mistyped."
-            )
+            raise _no_job(id_)
         assert isinstance(row, JobRow)
         return row
 
 
+_JOBS = JobRow.__table__
+_JOB = select(_JOBS).where(
+    _JOBS.c.id == bindparam("asked"),
+    _JOBS.c.kind == "prune",
+    _JOBS.c.owner == bindparam("whose"),
+)
+
+
+def _no_job(id_: str) -> NotFound:
+    return NotFound(f"There is no job {id_!r}. It may have been deleted, or the id is mistyped.")
+
+
+def _upload_query(row: type[ModelRow] | type[DatasetRow]) -> Any:
+    # It must not be deleted before the job that refers to it is there.
+    query = select(row.owner, row.info).where(row.id == bindparam("asked"))
+    return query.with_for_update(read=True)
+
+
+_MODEL, _DATASET = _upload_query(ModelRow), _upload_query(DatasetRow)
+
+
+def _info_of(session: Session, query: Any, id_: str, owner: str) -> dict[str, Any] | None:
+    """What is known of an owner's model or data set, which is kept from deletion."""
+    found = session.execute(query, {"asked": id_}).one_or_none()
+    return found.info if found is not None and found.owner == owner else None
+
+
 def check_references(session: Session, spec: PruningSpec, owner: str) -> None:
     """The owner has model and data set, they fit each other, and layer patterns match something."""
-    model = session.get(ModelRow, spec.model, with_for_update={"read": True})
-    if model is None or model.owner != owner:
+    model = _info_of(session, _MODEL, spec.model, owner)
+    if model is None:
         raise InvalidSpec(
             f"There is no model {spec.model!r}: upload one with POST /v1/models and use the id "
             "that it answers with.",
             field="model",
         )
-    info = ModelInfo.model_validate(model.info)
+    info = ModelInfo.model_validate(model)
     names = info.layer_names
     for index, override in enumerate(spec.prune.layers):
         if not fnmatch.filter(names, override.match):
@@ -397,15 +437,15 @@ def check_references(session: Session, spec: PruningSpec, owner: str) -> None:
             )
     if spec.dataset is None:
         return
-    dataset = session.get(DatasetRow, spec.dataset, with_for_update={"read": True})
-    if dataset is None or dataset.owner != owner:
+    dataset = _info_of(session, _DATASET, spec.dataset, owner)
+    if dataset is None:
         raise InvalidSpec(
             f"There is no data set {spec.dataset!r}: upload one with POST /v1/datasets and use "
             "the id that it answers with.",
             field="dataset",
         )
     try:
-        check_objective(info, DatasetInfo.model_validate(dataset.info), spec)
+        check_objective(info, DatasetInfo.model_validate(dataset), spec)
     except DatasetMismatch as mismatch:
         raise DatasetMismatch(
             mismatch.detail, field=mismatch.field or "dataset", errors=mismatch.errors

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, bindparam, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from app.adapters.database import Database, JobRow, WorkerRow
@@ -202,6 +202,23 @@ class _Census:
         )
 
 
+_JOBS = JobRow.__table__.c
+_RANK: Any = bindparam("its_rank")
+_ID: Any = bindparam("its_id")
+_AHEAD = (
+    # Made once: to build it takes longer than to run it.
+    select(func.count())
+    .select_from(JobRow.__table__)
+    .where(
+        _JOBS.state == Status.QUEUED,
+        _JOBS.queue == bindparam("its_queue"),
+        _JOBS.owner == bindparam("its_owner"),
+        or_(_JOBS.rank < _RANK, and_(_JOBS.rank == _RANK, _JOBS.id < _ID)),
+    )
+)
+"""How many of the owner's own wait before a job."""
+
+
 class Line:
     """The queues as people see them; one for all requests of a process."""
 
@@ -241,16 +258,8 @@ class Line:
         """
         if row.state != Status.QUEUED:
             return None
-        ahead = session.scalar(
-            select(func.count())
-            .select_from(JobRow)
-            .where(
-                JobRow.state == Status.QUEUED,
-                JobRow.queue == row.queue,
-                JobRow.owner == row.owner,
-                or_(JobRow.rank < row.rank, and_(JobRow.rank == row.rank, JobRow.id < row.id)),
-            )
-        )
+        asked = {"its_" + name: getattr(row, name) for name in ("queue", "owner", "rank", "id")}
+        ahead = session.scalar(_AHEAD, asked)
         census = self._look(session)
         return (ahead or 0) + sum(
             _before(census, other, row, ahead or 0)

@@ -5,8 +5,9 @@ that two requests cannot both take the last place. The lock comes after those of
 """
 
 import time
+from typing import Any
 
-from sqlalchemy import Select, func, select, text
+from sqlalchemy import Select, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
 from app.adapters.database import ArtifactRow, DatasetRow, JobRow, ModelRow, UploadRow
@@ -124,14 +125,16 @@ def _surely_has_room(session: Session, owner: str, settings: Settings) -> bool:
     return False
 
 
+def _waiting_query(kind: Any) -> Select[int]:
+    jobs = JobRow.__table__
+    whose = jobs.c.owner == bindparam("whose")
+    return select(func.count()).select_from(jobs).where(whose, jobs.c.state == Status.QUEUED, kind)
+
+
+_WAITING_JOBS = _waiting_query(JobRow.__table__.c.kind == "prune")
+_WAITING_QUESTIONS = _waiting_query(JobRow.__table__.c.kind != "prune")
+
+
 def _waiting(session: Session, owner: str, kind: JobKind) -> int:
-    found = session.scalar(
-        select(func.count())
-        .select_from(JobRow)
-        .where(
-            JobRow.owner == owner,
-            JobRow.state == Status.QUEUED,
-            JobRow.kind == "prune" if kind == "prune" else JobRow.kind != "prune",
-        )
-    )
-    return int(found or 0)
+    query = _WAITING_JOBS if kind == "prune" else _WAITING_QUESTIONS
+    return int(session.scalar(query, {"whose": owner}) or 0)

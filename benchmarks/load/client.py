@@ -37,7 +37,8 @@ class Pace:
     """Requests at a steady rate, whatever the answers do; latency counts from when each was due."""
 
     def __init__(self, host: str, port: int, rate: float, connections: int) -> None:
-        self._rate = rate
+        self.rate = rate
+        self.sent = 0
         self._free: asyncio.Queue[Connection] = asyncio.Queue()
         self._all = [Connection(host, port) for _ in range(connections)]
         for connection in self._all:
@@ -48,10 +49,11 @@ class Pace:
     async def run(self, duration: float, request: Callable[[], tuple[str, str, bytes]]) -> None:
         began = time.perf_counter()
         tasks = []
-        for number in range(int(duration * self._rate)):
-            due = began + number / self._rate
+        for number in range(int(duration * self.rate)):
+            due = began + number / self.rate
             await asyncio.sleep(max(due - time.perf_counter(), 0))
             tasks.append(asyncio.create_task(self._one(due, request())))
+            self.sent += 1
         await asyncio.gather(*tasks)
         for connection in self._all:
             await connection.close()
