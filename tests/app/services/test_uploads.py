@@ -127,6 +127,8 @@ def test_what_an_unfinished_job_needs_stays(world: World) -> None:
 def test_a_data_set_that_no_job_names_can_go(world: World) -> None:
     world.job(dataset=None)
     world.uploads.delete_dataset("dts_1")
+    with pytest.raises(NotFound):
+        world.uploads.dataset("dts_1")
 
 
 def test_deleting_twice_says_that_it_is_gone(world: World) -> None:
