@@ -76,6 +76,14 @@ class Problem(Record):
     def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in serialize(self).items() if value is not None}
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        # The fields': of what a serializer gives Pydantic knows no more than that it is an object.
+        fields = {name: value for name, value in schema.items() if name != "serialization"}
+        return handler(cast(CoreSchema, fields))
+
 
 class JobResource(Record):
     """A job and where it stands."""
