@@ -1,9 +1,16 @@
 """What the API shows of each resource."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    Field,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from app.adapters.database import DatasetRow, JobRow, ModelRow, UploadRow
 from app.domain.base import Record
