@@ -5,11 +5,11 @@ and those of tests/e2e do, so that they use one service. What takes longest begi
 process would end long before the other; files that are not named come last, in their own order.
 """
 
-from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
-ROOT = Path(__file__).parent
 LONGEST_FIRST = (
     "e2e",
     "workers/engine/test_jax.py",
@@ -30,15 +30,24 @@ LONGEST_FIRST = (
 """Groups that take half a minute and more (`pytest --durations=0` says which)."""
 
 
-def group(path: Path) -> str:
-    """What shares a process: a file, or all of tests/e2e."""
-    relative = path.relative_to(ROOT)
-    return "e2e" if relative.parts[0] == "e2e" else relative.as_posix()
+def group(path: str) -> str:
+    """What shares a process, of a path from the root: a file, or all of tests/e2e."""
+    below = path.removeprefix("tests/")
+    return "e2e" if below.startswith("e2e/") else below
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {name: rank for rank, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: ranks.get(group(item.path), len(ranks)))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item.path)))
+    items.sort(key=lambda item: ranks.get(group(item.nodeid.split("::")[0]), len(ranks)))
+
+
+class Scheduling(LoadFileScheduling):
+    """By `group`."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid.split("::")[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling | None:
+    """Ours for `--dist loadfile`."""
+    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
