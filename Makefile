@@ -6,11 +6,12 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo serve docs test check page audit bench lock format clean
+.PHONY: help setup demo serve docs test test-all check page audit bench lock format clean
 
 help:
 	@echo "make demo    the main job end to end, on real digits, over HTTP"
 	@echo "make test    the test suite          make check   types, lint, import contracts, audit"
+	@echo "make test-all  the same, with the cases that are marked slow"
 	@echo "make serve   the service; stays      make bench   benchmarks (docs/benchmarks.md)"
 	@echo "make docs    the documentation site, in build/site"
 	@echo "make audit   known vulnerabilities of the locked packages, where a database answers"
@@ -37,9 +38,14 @@ serve: setup
 docs: setup
 	$(BIN)/python -m tools.site
 
+# What shares a process, and what begins first: tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/app tests/hostile tests/workers
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/docker tests/e2e
+	$(PYTEST) -m "not slow"
+
+test-all: setup
+	$(PYTEST)
 
 check: setup
 	$(BIN)/ruff check .

@@ -80,15 +80,23 @@ def sentinel(folder: Path) -> Iterator[Watched]:
     }
     with ExitStack() as running:
         started = {}
-        for port, text in configs.items():
+
+        def start(port: int, *more: str) -> None:
             home = folder / str(port)
             home.mkdir()
             config = home / "valkey.conf"
-            config.write_text(f"{text}dir {home}\n")
-            command = [valkey_binary(), str(config)]
-            command += ["--sentinel"] if port == watcher else []
-            started[port] = Process(command, home / "log", signal.SIGTERM)
+            config.write_text(f"{configs[port]}dir {home}\n")
+            started[port] = Process(
+                [valkey_binary(), str(config), *more], home / "log", signal.SIGTERM
+            )
             running.callback(started[port].stop)
+
+        start(master)
+        start(replica)
+        with redis.Redis(host=HOST, port=replica, password=password) as client:
+            _wait(lambda: client.info("replication")["master_link_status"] == "up")
+        # Last: a Sentinel asks a master for its replicas at once, and then every ten seconds.
+        start(watcher, "--sentinel")
         servers = {port: started[port] for port in (master, replica)}
         url = (
             f"sentinel://:{password}@{HOST}:{watcher}/0;sentinel://{HOST}:{free_port()}/0"
@@ -97,6 +105,4 @@ def sentinel(folder: Path) -> Iterator[Watched]:
         watched = Watched(url, password, own, watcher, servers)
         with redis.Redis(host=HOST, port=watcher, password=own, socket_timeout=2) as client:
             _wait(lambda: any(not one["is_disconnected"] for one in client.sentinel_slaves(NAME)))
-        with redis.Redis(host=HOST, port=replica, password=password) as client:
-            _wait(lambda: client.info("replication")["master_link_status"] == "up")
         yield watched

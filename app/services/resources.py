@@ -1,9 +1,16 @@
 """What the API shows of each resource."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    Field,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from app.adapters.database import DatasetRow, JobRow, ModelRow, UploadRow
 from app.domain.base import Record
@@ -75,6 +82,14 @@ class Problem(Record):
     @model_serializer(mode="wrap")
     def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in serialize(self).items() if value is not None}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        # The fields': of what a serializer gives Pydantic knows no more than that it is an object.
+        fields = {name: value for name, value in schema.items() if name != "serialization"}
+        return handler(cast(CoreSchema, fields))
 
 
 class JobResource(Record):

@@ -145,12 +145,12 @@ def second_worker(service: Service) -> Any:
 def test_a_flushed_broker_loses_no_job(service: Service, uploaded: dict[str, Any]) -> None:
     busy = service.submit(long_job(uploaded))
     service.wait_for_event(busy, "epoch")
-    waiting = [service.submit(long_job(uploaded, epochs=1)) for _ in range(2)]
+    waiting = service.submit(long_job(uploaded, epochs=1))
     broker = redis.Redis.from_url(service.broker_url())
     broker.flushall()
     broker.close()
     service.http.post(f"/v1/jobs/{busy}/cancel")
-    assert [service.wait(id_)["status"] for id_ in waiting] == ["succeeded"] * 2
+    assert service.wait(waiting)["status"] == "succeeded"
 
 
 def test_a_killed_broker_is_restarted(service: Service, uploaded: dict[str, Any]) -> None:
@@ -161,7 +161,20 @@ def test_a_killed_broker_is_restarted(service: Service, uploaded: dict[str, Any]
     assert service.succeed(long_job(uploaded, epochs=1))["attempt"] == 1
 
 
-@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_every_process(tmp_path: Path) -> None:
+    with serve(tmp_path / "data") as other:
+        other.until(lambda: other.job_processes(), "a spare")
+        processes = other.processes()
+        assert len(processes) >= 6
+        other.process.send_signal(signal.SIGINT)
+        other.process.wait(timeout=60)
+        _, alive = psutil.wait_procs(processes, timeout=10)
+        assert not alive
+
+
+@pytest.mark.parametrize(
+    "signal_", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM]
+)
 def test_the_service_drains_and_stops_every_process(
     tmp_path: Path,
     files: Path,
@@ -230,9 +243,9 @@ def test_events_survive_a_reconnect(service: Service, uploaded: dict[str, Any]) 
 
 
 def test_the_api_and_the_workers_parents_never_load_tensorflow(
-    service: Service, uploaded: dict[str, Any]
+    service: Service, undisturbed: dict[str, Any]
 ) -> None:
-    service.succeed(long_job(uploaded, epochs=1))
+    assert undisturbed["status"] == "succeeded"
 
     def loading() -> dict[bool, bool]:
         """Whether any job process, and any other process, has TensorFlow loaded."""
@@ -269,4 +282,5 @@ def test_many_clients_at_once(service: Service, uploaded: dict[str, Any]) -> Non
         thread.join()
     assert len(ids) == 10
     assert len(set(ids)) == 1
-    assert service.wait(ids[0])["status"] == "succeeded"
+    service.http.post(f"/v1/jobs/{ids[0]}/cancel")
+    assert service.wait(ids[0])["status"] == "cancelled"

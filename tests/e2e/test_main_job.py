@@ -170,9 +170,10 @@ def test_units_that_zeros_have_killed_are_removed(
             {"granularity": "unit", "target": {"kind": "fraction", "remove": 0.33}},
             [[3, 9], [5, 7], [8, 2]],
         ),
-        (
+        pytest.param(  # test_selection.py has the threshold without a service.
             {"granularity": "weight", "criterion": {"kind": "threshold", "quality": 1.2}},
             [[6, 0, 9], [0, 5, 7], [4, 8, 0]],
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -193,6 +194,7 @@ def test_golden_table(
     assert any("not measured" in sentence for sentence in job["metrics"]["verdict"])
 
 
+@pytest.mark.slow  # test_faults.py compares two jobs' weights to the last bit.
 def test_same_seed_same_result(service: Service, uploaded: dict[str, Any]) -> None:
     spec = {
         "model": uploaded["mlp"],

@@ -103,7 +103,8 @@ def undisturbed(files: Path, tmp_path_factory: pytest.TempPathFactory) -> list[A
     return weights(folder)
 
 
-@pytest.mark.parametrize("epoch", [2, 4, 5])
+# Between the phases. Within them: test_variational.py and test_recovery.py.
+@pytest.mark.parametrize("epoch", [*(pytest.param(n, marks=pytest.mark.slow) for n in (2, 5)), 4])
 def test_a_later_attempt_ends_the_same(
     files: Path, undisturbed: list[Any], tmp_path: Path, epoch: int
 ) -> None:

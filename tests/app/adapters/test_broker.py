@@ -101,6 +101,7 @@ def test_a_unix_socket(tmp_path: Path) -> None:
     broker = Broker(tmp_path)
     broker.start()
     try:
+        assert broker.url.startswith("redis+socket:///")
         use(broker.url)
     finally:
         broker.part.ask_to_stop()

@@ -149,7 +149,8 @@ def test_damage_is_refused_or_harmless_and_never_an_accident(
         info = inspect(tmp_path, name, bytes(damaged), options)
     except InvalidDataset:
         return
-    info.model_dump_json()
+    assert info.format in FILES
+    assert DatasetInfo.model_validate_json(info.model_dump_json()) == info
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from app.observe import traces
@@ -148,11 +148,19 @@ def test_spans_reach_a_collector(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_collector_that_is_away_stops_nothing() -> None:
-    exporter = OTLPSpanExporter(endpoint="http://127.0.0.1:9/v1/traces", timeout=0.1)
+    sent: list[SpanExportResult] = []
+
+    class Exporter(OTLPSpanExporter):
+        def export(self, spans: Any) -> SpanExportResult:
+            sent.append(super().export(spans))
+            return sent[-1]
+
+    exporter = Exporter(endpoint="http://127.0.0.1:9/v1/traces", timeout=0.1)
     traces.use("test", SimpleSpanProcessor(exporter))
     try:
         with traces.span("request"):
-            pass
+            assert traces.here() is not None
+        assert sent == [SpanExportResult.FAILURE]
     finally:
         traces.end()
 

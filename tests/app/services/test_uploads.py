@@ -127,6 +127,8 @@ def test_what_an_unfinished_job_needs_stays(world: World) -> None:
 def test_a_data_set_that_no_job_names_can_go(world: World) -> None:
     world.job(dataset=None)
     world.uploads.delete_dataset("dts_1")
+    with pytest.raises(NotFound):
+        world.uploads.dataset("dts_1")
 
 
 def test_deleting_twice_says_that_it_is_gone(world: World) -> None:
@@ -137,8 +139,8 @@ def test_deleting_twice_says_that_it_is_gone(world: World) -> None:
 
 # --- list --------------------------------------------------------------------------------------
 def test_newest_first_and_stable_while_more_arrive(world: World) -> None:
-    made = [upload(world, DATASET_FILE).body["id"] for _ in range(5)]
-    first = [item.id for item in world.uploads.datasets(3, None)]
+    made = [upload(world, DATASET_FILE).body["id"] for _ in range(3)]
+    first = [item.id for item in world.uploads.datasets(2, None)]
     upload(world, DATASET_FILE)
     rest = [item.id for item in world.uploads.datasets(10, first[-1])]
     everything = [*first, *rest]

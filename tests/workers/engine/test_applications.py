@@ -28,7 +28,14 @@ NAMES = {
 HALF = Prune.model_validate({"target": {"kind": "fraction", "remove": 0.5}})
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Plain, residual, of inverted residuals with squeeze and excitation, and of layer normalisations.
+QUICK = ("VGG16", "ResNet50V2", "MobileNetV3Small", "ConvNeXtTiny")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES],
+)
 def test_half_of_the_channels_go(name: str, tmp_path: Path) -> None:
     shape = (NAMES[name], NAMES[name], 3)
     model = randomise(

@@ -10,7 +10,7 @@ from tests.workers.engine import graphs
 
 
 @settings(
-    max_examples=50,
+    max_examples=25,  # `make bench` takes 500.
     deadline=None,
     derandomize=True,
     database=None,

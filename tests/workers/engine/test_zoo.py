@@ -22,12 +22,23 @@ OTHERS = [
 ]
 
 
-@pytest.fixture(scope="module", params=[*ZOO, *BLOCKS])
+SPECS = LAYERWISE + OTHERS
+MODELS = {**ZOO, **BLOCKS}
+# `make test` takes every model with half of its units gone and with two other specs, in turn.
+CASES = [
+    pytest.param(name, spec, id=f"{name}-{spec}", marks=[] if quick else pytest.mark.slow)
+    for row, name in enumerate(MODELS)
+    for column, spec in enumerate(SPECS)
+    for quick in [spec is LAYERWISE[1] or (column - 2 * row) % len(SPECS) < 2]
+]
+
+
+@pytest.fixture(scope="module", params=MODELS)
 def model(request: pytest.FixtureRequest) -> Any:
-    return randomise({**ZOO, **BLOCKS}[request.param]())
+    return randomise(MODELS[request.param]())
 
 
-@pytest.mark.parametrize("spec", LAYERWISE + OTHERS, ids=str)
+@pytest.mark.parametrize(("model", "spec"), CASES, indirect=["model"])
 def test_cut_is_predicted_and_proven(model: Any, spec: dict[str, Any]) -> None:
     before = [np.array(v) for v in model.get_weights()]
     cut = choose(model, Prune.model_validate(spec), seed=3)

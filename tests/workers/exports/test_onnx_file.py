@@ -190,4 +190,9 @@ def test_half_precision(tmp_path: Path) -> None:
         model = randomise(mlp())
     finally:
         keras.config.set_dtype_policy("float32")
-    ensure_agreement(model, write(model, "onnx", tmp_path), seed=0)
+    file = write(model, "onnx", tmp_path)
+    ensure_agreement(model, file, seed=0)
+    kernel = model.weights[0]
+    kernel.assign(kernel * 1.5)
+    with pytest.raises(EngineRefusal, match="computes something else"):
+        ensure_agreement(model, file, seed=0)
