@@ -1,5 +1,5 @@
-"""Build the page: `python -m tools.page`. `--check` needs no node: it only tells whether the page was
-built since its sources changed."""
+"""Build the page: `python -m tools.page`. `--check` needs no node: it only tells whether the page
+was built since its sources changed."""
 
 import argparse
 import hashlib

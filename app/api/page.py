@@ -42,4 +42,5 @@ def install(app: FastAPI) -> None:
     """Serve the page."""
     app.add_api_route("/", page, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_api_route("/icon.svg", icon, methods=["GET", "HEAD"], include_in_schema=False)
-    app.mount("/assets", GZipMiddleware(Assets(directory=BUILT / "assets", check_dir=False)), name="assets")
+    assets = Assets(directory=BUILT / "assets", check_dir=False)  # Its own build starts without.
+    app.mount("/assets", GZipMiddleware(assets), name="assets")

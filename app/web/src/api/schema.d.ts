@@ -2781,8 +2781,51 @@ export interface components {
              */
             epochs_per_step: number;
         };
+        /**
+         * Problem
+         * @description An error as RFC 9457 describes it.
+         */
         Problem: {
-            [key: string]: unknown;
+            /**
+             * Type
+             * @description Stable address of the kind of problem; it answers with a description.
+             * @example /problems/invalid-spec
+             */
+            type: string;
+            /** Title */
+            title: string;
+            /** Status */
+            status?: number | null;
+            /**
+             * Detail
+             * @description What was expected, what came, what to do.
+             */
+            detail: string;
+            /** Instance */
+            instance?: string | null;
+            /**
+             * Field
+             * @description Path of the field at fault, for example `prune.target.remove`.
+             */
+            field?: string | null;
+            /**
+             * Fault
+             * @description `client` or `service`.
+             * @example client
+             */
+            fault: string;
+            /**
+             * Retryable
+             * @description Whether the same request can succeed later.
+             */
+            retryable: boolean;
+            /**
+             * Errors
+             * @description All findings, where there are several.
+             */
+            errors?: {
+                [key: string]: string;
+            }[] | null;
         };
         /**
          * ProblemKind

@@ -1,0 +1,1 @@
+import{t as e}from"./jsx-runtime-Wy9s6hX0.js";var t=e();function n(e){return(0,t.jsx)(`div`,{className:e.tall?`scroll tall`:`scroll`,tabIndex:0,role:`region`,"aria-label":e.label,children:e.children})}export{n as t};
