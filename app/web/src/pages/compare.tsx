@@ -142,7 +142,7 @@ function Differences({ jobs }: { jobs: Job[] }) {
         <p>Nothing: the specs are the same.</p>
       ) : (
         <Scroll label="Fields that differ">
-          <table>
+          <table className="compared">
             <thead>
               <tr>
                 <th scope="col">Field</th>
