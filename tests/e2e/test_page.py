@@ -58,9 +58,10 @@ def job(service: Service, model: str, data: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def sweep(service: Service, model: str) -> dict[str, Any]:
-    """Two sizes, without data."""
-    base = {"model": model, "prune": {"granularity": "unit"}, "evaluate": {"latency": None}}
+def sweep(service: Service, model: str, data: str) -> dict[str, Any]:
+    """Two sizes."""
+    base = {"model": model, "dataset": data, "fine_tune": {"epochs": 1}}
+    base |= {"prune": {"granularity": "unit"}, "evaluate": {"latency": None}}
     grid = {"prune.target": [{"kind": "macs", "keep": keep} for keep in (0.5, 0.25)]}
     made = service.http.post("/v1/sweeps", json={"base": base, "grid": grid}).json()
     for compared in made["jobs"]:
@@ -87,12 +88,12 @@ def test_from_a_dropped_file_to_a_smaller_model(
         expect(page.get_by_text(re.compile(r"Parameters.*→", re.DOTALL)).first).to_be_visible()
         quietly(page)
         page.get_by_role("button", name="Prune", exact=True).click()
-        expect(page.get_by_text("running")).to_be_visible()
+        expect(page.locator("h1").get_by_text(re.compile("queued|running"))).to_be_visible()
         page.reload()  # What was started goes on, and the page finds it again.
         expect(page.get_by_role("heading", name="digits.keras")).to_be_visible()
         expect(page.locator("h1").get_by_text("succeeded")).to_be_visible()
         with page.expect_download() as told:
-            page.get_by_role("button", name=re.compile(r"model\.keras")).first.click()
+            page.get_by_role("button", name="Download model.keras", exact=True).click()
         told.value.save_as(tmp_path / "model.keras")
         id_ = page.url.rsplit("/", 1)[-1]
     content = (tmp_path / "model.keras").read_bytes()
@@ -175,6 +176,38 @@ def test_coupled_layers_are_shown_together(browser: Browser, service: Service, f
         together = page.locator(".layer.together")
         expect(together.filter(has_text="conv_1")).to_have_count(1)
         expect(page.locator(".graph-says")).to_contain_text("conv_1")
+
+
+def test_a_point_of_the_front_is_a_model_to_download(
+    browser: Browser, service: Service, sweep: dict[str, Any], tmp_path: Path
+) -> None:
+    with opened(browser, f"{service.url}/#/sweeps/{sweep['id']}") as page:
+        point = page.locator(".point").first
+        point.focus()
+        page.keyboard.press("Enter")
+        panel = page.locator(".panel")
+        with page.expect_download() as told:
+            panel.get_by_role("button", name=re.compile("Download model.keras")).click()
+        told.value.save_as(tmp_path / "model.keras")
+        panel.get_by_role("link", name=re.compile("Open job")).click()
+        expect(page.locator("h1").get_by_text("succeeded")).to_be_visible()
+        id_ = page.url.rsplit("/", 1)[-1]
+    files = service.http.get(f"/v1/jobs/{id_}/artifacts").json()
+    digest = hashlib.sha256((tmp_path / "model.keras").read_bytes()).hexdigest()
+    assert digest in {file["sha256"] for file in files}
+
+
+def test_sliders_make_a_sweep(browser: Browser, service: Service, model: str) -> None:
+    with opened(browser, f"{service.url}/#/models/{model}") as page:
+        page.get_by_role("button", name="Try many").click()
+        expect(page.locator(".sweep-builder")).to_contain_text(re.compile(r"\d+ jobs"))
+        with page.expect_response(re.compile("/v1/sweeps$")) as answer:
+            page.locator(".sweep-builder").get_by_role("button").last.click()
+        assert answer.value.status == 202
+        made = answer.value.json()
+        expect(page.get_by_role("heading", name="Sweep").first).to_be_visible()
+    assert len(made["jobs"]) > 1
+    service.http.post(f"/v1/sweeps/{made['id']}/cancel").raise_for_status()
 
 
 def addresses(job: dict[str, Any], sweep: dict[str, Any]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 import { lazy, Suspense, useEffect, useRef } from "react";
 import { Link, Route, Switch, useLocation } from "wouter";
+import { Boundary } from "./parts/boundary";
 import { Waiting } from "./parts/common";
 import { KeyEntry } from "./parts/key";
 import { Theme } from "./parts/theme";
@@ -49,24 +50,26 @@ export function App() {
         </span>
       </header>
       <main id="main" ref={main} tabIndex={-1}>
-        <Suspense fallback={<Waiting>Loading</Waiting>}>
-          <Switch>
-            <Route path="/" component={HomePage} />
-            <Route path="/models/:id">{({ id }) => <ModelPage key={id} id={id} />}</Route>
-            <Route path="/jobs" component={JobsPage} />
-            <Route path="/jobs/:id">{({ id }) => <JobPage key={id} id={id} />}</Route>
-            <Route path="/compare/:ids">
-              {({ ids }) => <ComparePage ids={decodeURIComponent(ids).split(",")} />}
-            </Route>
-            <Route path="/sweeps/:id">{({ id }) => <SweepPage key={id} id={id} />}</Route>
-            <Route>
-              <h1>There is nothing here</h1>
-              <p>
-                <Link href="/">Start with a model</Link> or look at <Link href="/jobs">the jobs</Link>.
-              </p>
-            </Route>
-          </Switch>
-        </Suspense>
+        <Boundary key={location}>
+          <Suspense fallback={<Waiting>Loading</Waiting>}>
+            <Switch>
+              <Route path="/" component={HomePage} />
+              <Route path="/models/:id">{({ id }) => <ModelPage key={id} id={id} />}</Route>
+              <Route path="/jobs" component={JobsPage} />
+              <Route path="/jobs/:id">{({ id }) => <JobPage key={id} id={id} />}</Route>
+              <Route path="/compare/:ids">
+                {({ ids }) => <ComparePage ids={decodeURIComponent(ids).split(",")} />}
+              </Route>
+              <Route path="/sweeps/:id">{({ id }) => <SweepPage key={id} id={id} />}</Route>
+              <Route>
+                <h1>There is nothing here</h1>
+                <p>
+                  <Link href="/">Start with a model</Link> or look at <Link href="/jobs">the jobs</Link>.
+                </p>
+              </Route>
+            </Switch>
+          </Suspense>
+        </Boundary>
       </main>
     </>
   );

@@ -13,7 +13,9 @@ type Definitions = Record<string, Schema>;
 /** Choices get a line for "left to the service"; bare names of choices, which stand for objects,
  * and `null` beside plain values are left out: an empty field says the same. */
 export function formSchema(schema: Schema): RJSFSchema {
-  return simpler(schema, true, schema.$defs as Definitions) as RJSFSchema;
+  // The validator keeps absolute references in the parts: they must not begin with the whole's name.
+  const { $id: _id, ...nameless } = schema;
+  return simpler(nameless, true, schema.$defs as Definitions) as RJSFSchema;
 }
 
 function simpler(value: unknown, required: boolean, known: Definitions): unknown {
@@ -105,7 +107,9 @@ export const validator: ValidatorType = {
   rawValidation: () => ({ errors: [] }),
   isValid: (schema, value, root) => {
     if (value === undefined) return false; // Which would pass for null.
-    const whole = { ...(schema as Schema), $defs: (root as Schema).$defs } as never;
+    // Parts that the form names for itself would look for definitions within themselves.
+    const { $id: _id, ...part } = schema as Schema;
+    const whole = { ...part, $defs: (root as Schema).$defs } as never;
     return new Validator(whole, "2020-12").validate(value).valid;
   },
 };

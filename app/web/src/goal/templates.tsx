@@ -4,16 +4,18 @@ import type {
   ObjectFieldTemplateProps,
   TemplatesType,
 } from "@rjsf/utils";
+import { words } from "../parts/words";
 
 /** A field with its name, its hint and what the service says of it. */
 function Field(props: FieldTemplateProps) {
-  const { id, label, schema, children, hidden, rawErrors } = props;
+  const { id, schema, children, hidden, rawErrors } = props;
+  const label = capital(words(props.label));
   if (hidden || "const" in schema || schema.type === "null") return <div hidden>{children}</div>;
   const isChoice = Boolean(schema.oneOf);
   const inside = schema.type === "object" || schema.type === "array" || schema.type === "boolean";
   return (
     <div className={rawErrors?.length ? "field wrong" : "field"}>
-      {isChoice && <strong id={`${id}__name`}>{label}</strong>}
+      {isChoice && <label htmlFor={`${id}__oneof_select`}>{label}</label>}
       {!isChoice && !inside && <label htmlFor={id}>{label}</label>}
       {children}
       {schema.description && (isChoice || !inside) && (
@@ -28,6 +30,8 @@ function Field(props: FieldTemplateProps) {
   );
 }
 
+const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
+
 /** Docstrings are broken into lines for a terminal. */
 function flowing(text: string): string {
   return text.replace(/(?<!\n)\n(?!\n)/g, " ");
@@ -39,7 +43,7 @@ function Objects(props: ObjectFieldTemplateProps) {
   if (props.fieldPathId.path.length === 0) return <>{fields}</>;
   return (
     <fieldset>
-      <legend>{props.title}</legend>
+      <legend>{capital(words(props.title))}</legend>
       {props.description && (
         <small className="soft">{flowing(String(props.schema.description ?? ""))}</small>
       )}

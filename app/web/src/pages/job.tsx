@@ -21,7 +21,7 @@ export default function JobPage({ id }: { id: string }) {
       {!connected && !job.data.done && <Waiting>Connection lost; trying again</Waiting>}
       {!job.data.done && <Running job={job.data} events={events} />}
       {job.data.error && <Failed job={job.data} />}
-      {job.data.metrics && (
+      {job.data.done && (
         <Suspense fallback={<Waiting>Loading the result</Waiting>}>
           <JobResult job={job.data} />
         </Suspense>
@@ -101,7 +101,6 @@ function Actions({ job }: { job: Job }) {
             Delete
           </button>
         )}
-        <Link href={`/models/${job.model}?from=${job.id}`}>Start from this spec</Link>
       </div>
       <Failure error={error} />
     </>
