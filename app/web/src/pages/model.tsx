@@ -83,7 +83,7 @@ function Prunable({ analysis }: { analysis: Analysis }) {
             ? `${count(free)} of ${count(units)} units and channels can be removed (${percent(free / units)}).`
             : "No unit or channel of this model can be removed; its weights can still be set to zero."}
         </strong>{" "}
-        {held.length > 0 && `${held.length} layers are held; the table says why.`}
+        {held.length > 0 && `${held.length === 1 ? "One layer is" : `${held.length} layers are`} held; the table says why.`}
       </p>
       {analysis.notes?.map((note) => (
         <p className="soft" key={note}>

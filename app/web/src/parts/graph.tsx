@@ -1,18 +1,35 @@
 import dagre from "@dagrejs/dagre";
-import { Background, Controls, Handle, Position, ReactFlow, type Edge, type Node, type NodeProps } from "@xyflow/react";
+import {
+  Background,
+  Controls,
+  Handle,
+  Position,
+  ReactFlow,
+  type Edge,
+  type Node,
+  type NodeProps,
+  type ReactFlowInstance,
+} from "@xyflow/react";
 import "@xyflow/react/dist/style.css";
-import { useMemo, useState } from "react";
+import { useEffect, useMemo, useRef, useState } from "react";
 import type { AnalysedLayer, Analysis } from "../api/client";
 import { count } from "./words";
 import "../style/graph.css";
 
-const WIDTH = 190;
+const WIDTH = 220;
 const HEIGHT = 62;
+const FIT = { maxZoom: 1, minZoom: 0.35 };
 
 type LayerNode = Node<{ layer: AnalysedLayer; look: string }, "layer">;
 
 export default function Graph({ analysis }: { analysis: Analysis }) {
   const [pointed, setPointed] = useState<string | null>(null);
+  const flow = useRef<ReactFlowInstance<LayerNode> | null>(null);
+  useEffect(() => {
+    const fit = () => void flow.current?.fitView(FIT);
+    addEventListener("resize", fit);
+    return () => removeEventListener("resize", fit);
+  }, []);
   const placed = useMemo(() => place(analysis), [analysis]);
   const layers = useMemo(() => new Map(analysis.layers.map((each) => [each.name, each])), [analysis]);
   const layer = pointed ? layers.get(pointed) : undefined;
@@ -38,7 +55,10 @@ export default function Graph({ analysis }: { analysis: Analysis }) {
           edges={edges}
           nodeTypes={NODES}
           fitView
-          fitViewOptions={{ maxZoom: 1, minZoom: 0.35 }}
+          fitViewOptions={FIT}
+          onInit={(instance) => {
+            flow.current = instance;
+          }}
           minZoom={0.05}
           nodesDraggable={false}
           nodesConnectable={false}
