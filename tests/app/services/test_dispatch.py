@@ -19,7 +19,7 @@ from app.domain.errors import Unavailable
 from app.domain.job import Status
 from app.domain.model import ModelInfo
 from app.services import lifecycle
-from app.services.dispatch import ANSWER_KEPT_SECONDS, Reaper, dispatch
+from app.services.dispatch import ANSWER_KEPT_SECONDS, Marks, Reaper, dispatch
 from tests.app.services.conftest import World, spec, world_on
 from tests.servers import free_port
 
@@ -59,6 +59,38 @@ def test_a_submitted_job_is_announced_once(world: World, reaper: Reaper) -> None
     assert world.row(job).dispatched_at is not None
     reaper.round()
     assert world.queue.depth("jobs") == 1
+
+
+def unannounced(world: World) -> str:
+    """A queued job that nobody knows of yet."""
+    job = world.job()
+    with world.database.write() as session:
+        session.execute(update(JobRow).values(dispatched_at=None))
+    return job
+
+
+def test_marks_are_made_together_and_soon(world: World) -> None:
+    job = unannounced(world)
+    marks = Marks(world.database)
+    dispatch(world.database, world.queue, "jobs", job, marks=marks)
+    until = time.monotonic() + 10
+    while world.row(job).dispatched_at is None:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_what_died_before_its_mark_is_announced_again(
+    world: World, reaper: Reaper, broker: "redis.Redis"
+) -> None:
+    job = unannounced(world)
+    marks = Marks(world.database)
+    marks.flush = lambda: None  # type: ignore[method-assign]  # As if the process had died.
+    dispatch(world.database, world.queue, "jobs", job, marks=marks)
+    assert world.row(job).dispatched_at is None
+    broker.delete("jobs")
+    reaper.round()
+    assert world.queue.depth("jobs") == 1
+    assert world.row(job).dispatched_at is not None
 
 
 def test_a_message_names_its_queue_and_no_more(world: World, broker: "redis.Redis") -> None:
