@@ -106,7 +106,7 @@ def test_what_is_copied_exists_and_is_let_in(path: Path) -> None:
         assert not ignored(source), source
     for folder in (source for source in sources if (ROOT / source).is_dir()):
         for file in (ROOT / folder).rglob("*"):
-            if file.is_file() and "__pycache__" not in file.parts:
+            if file.is_file() and not {"__pycache__", "node_modules"} & set(file.parts):
                 assert not ignored(str(file.relative_to(ROOT))), file
 
 
@@ -127,6 +127,7 @@ def test_only_the_worker_gets_the_workers() -> None:
         "requirements/dev.txt",
         "app/__pycache__/cli.cpython-312.pyc",
         "workers/engine/masks.pyc",
+        "app/web/node_modules/react/index.js",
     ],
 )
 def test_nothing_else_is_let_in(path: str) -> None:

@@ -1,6 +1,7 @@
 """What the client asks for when things go wrong, by both drivers, without a network."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -59,6 +60,17 @@ def run(request: pytest.FixtureRequest) -> Run:
     return chosen
 
 
+class Module:
+    """A module whose `sleep` is another."""
+
+    def __init__(self, real: Any, sleep: Any) -> None:
+        self.real = real
+        self.sleep = sleep
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     slept: list[float] = []
@@ -66,8 +78,9 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr("app.client.drivers.time.sleep", slept.append)
-    monkeypatch.setattr("app.client.drivers.asyncio.sleep", sleep)
+    # In that module alone: servers of other tests run in this process, and pause too.
+    monkeypatch.setattr("app.client.drivers.time", Module(time, slept.append))
+    monkeypatch.setattr("app.client.drivers.asyncio", Module(asyncio, sleep))
     return slept
 
 
