@@ -17,7 +17,7 @@ NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancest
 PICTURE = f"{NOTHING}; style-src 'unsafe-inline'; img-src data:"
 """SVG drawings style their lines."""
 PAGE = (
-    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    f"{NOTHING}; "
     "script-src 'self'{scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:"
 )

@@ -8,10 +8,12 @@ from fastapi.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from app.api.hygiene import NOTHING
+
 BUILT = Path(__file__).parents[1] / "web" / "built"
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    f"{NOTHING}; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'"
 )
 YEAR = "public, max-age=31536000, immutable"
 

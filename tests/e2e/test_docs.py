@@ -57,7 +57,7 @@ PAGES = [name for name in navigation() if (DOCS / name).is_file()]
 FIRST = "tutorial.md"
 
 
-def walk(page: str, service: Service) -> str:
+def walk(page: str) -> str:
     """Run a page's snippets in the working folder; what its commands printed."""
     said = ""
     for one in runs(page):
@@ -85,7 +85,7 @@ def folder(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("SECATEUR_URL", service.url)
-        said = walk(FIRST, service)
+        said = walk(FIRST)
     (folder / "tutorial.txt").write_text(said)
     return folder
 
@@ -106,7 +106,7 @@ def test_snippets_of(
 ) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("SECATEUR_URL", service.url)
-    walk(page, service)
+    walk(page)  # Each command and each line of Python is asserted to succeed.
 
 
 def test_specs_between_the_lines_are_specs() -> None:

@@ -1,4 +1,4 @@
-import { useQuery } from "@tanstack/react-query";
+import { queryOptions, useQuery } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
 import {
   api,
@@ -40,12 +40,20 @@ export const useAnalysis = (id: string) =>
     staleTime: Infinity,
   });
 
-export const useJob = (id: string) =>
-  useQuery({
+export const jobQuery = (id: string) =>
+  queryOptions({
     queryKey: ["job", id],
     queryFn: () => asked<Job>(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: id } } })),
-    refetchInterval: (query) => (query.state.data?.done ? false : POLL_MS),
   });
+
+/** A job, asked for again and again until it has ended. */
+export const watchedJob = (id: string, every = POLL_MS) =>
+  queryOptions({
+    ...jobQuery(id),
+    refetchInterval: (query) => (query.state.data?.done ? false : every),
+  });
+
+export const useJob = (id: string) => useQuery(watchedJob(id));
 
 export const useArtifacts = (id: string, ready: boolean) =>
   useQuery({

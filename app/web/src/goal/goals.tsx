@@ -1,5 +1,5 @@
-import { useQuery } from "@tanstack/react-query";
-import { lazy, Suspense, useDeferredValue, useEffect, useState } from "react";
+import { useMutation, useQuery } from "@tanstack/react-query";
+import { lazy, Suspense, useEffect, useState } from "react";
 import { api, asked, Problem, type Job, type Model, type Plan, type Spec, type Sweep as SweepMade } from "../api/client";
 import { Card, Facts, Failure, Waiting } from "../parts/common";
 import { go } from "../parts/route";
@@ -84,11 +84,10 @@ function usePlan(spec: Spec, wanted: boolean) {
     const timer = setTimeout(() => setSettled(spec), SETTLED_MS);
     return () => clearTimeout(timer);
   }, [spec]);
-  const asking = useDeferredValue(settled);
   return useQuery({
-    queryKey: ["plan", asking],
+    queryKey: ["plan", settled],
     queryFn: ({ signal }) =>
-      asked<Plan>(api.POST("/v1/specs/validate", { body: asking as never, signal })),
+      asked<Plan>(api.POST("/v1/specs/validate", { body: settled as never, signal })),
     enabled: wanted,
     retry: 1,
     staleTime: 60_000,
@@ -225,27 +224,18 @@ function change(before: number, after: number, said: (value: number) => string):
 }
 
 function Start({ spec }: { spec: Spec }) {
-  const [busy, setBusy] = useState(false);
-  const [error, setError] = useState<unknown>(null);
-  async function start() {
-    setBusy(true);
-    setError(null);
-    try {
-      const job = await asked<Job>(api.POST("/v1/jobs", { body: spec as never }));
-      go(`/jobs/${job.id}`);
-    } catch (caught) {
-      setError(caught);
-      setBusy(false);
-    }
-  }
+  const start = useMutation({
+    mutationFn: () => asked<Job>(api.POST("/v1/jobs", { body: spec as never })),
+    onSuccess: (job) => go(`/jobs/${job.id}`),
+  });
   return (
     <>
       <p>
-        <button type="button" disabled={busy} onClick={() => void start()}>
-          {busy ? "Starting…" : "Prune"}
+        <button type="button" disabled={start.isPending} onClick={() => start.mutate()}>
+          {start.isPending ? "Starting…" : "Prune"}
         </button>
       </p>
-      <Failure error={error} />
+      <Failure error={start.error} />
     </>
   );
 }

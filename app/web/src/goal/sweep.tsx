@@ -1,3 +1,4 @@
+import { useMutation } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
 import type { Spec } from "../api/client";
 import { Failure } from "../parts/common";
@@ -46,8 +47,7 @@ export function SweepBuilder(props: { base: Spec; onSubmit: (sweep: SweepRequest
   const [criteria, setCriteria] = useState<string[]>([]);
   const [seeds, setSeeds] = useState(1);
   const [name, setName] = useState("");
-  const [sending, setSending] = useState(false);
-  const [error, setError] = useState<unknown>(null);
+  const send = useMutation({ mutationFn: props.onSubmit });
 
   const shares = sharesBetween(from, to, steps);
   const grid = gridOf({ field: goal === "remove" ? "remove" : "keep", shares, granularities, criteria, seeds });
@@ -64,13 +64,7 @@ export function SweepBuilder(props: { base: Spec; onSubmit: (sweep: SweepRequest
       className="sweep-builder"
       onSubmit={(event) => {
         event.preventDefault();
-        if (wrong || sending) return;
-        setSending(true);
-        setError(null);
-        props
-          .onSubmit(sweep)
-          .catch(setError)
-          .finally(() => setSending(false));
+        if (!wrong && !send.isPending) send.mutate(sweep);
       }}
     >
       <label className="stack">
@@ -87,16 +81,7 @@ export function SweepBuilder(props: { base: Spec; onSubmit: (sweep: SweepRequest
         <legend>{GOALS[goal][1]}</legend>
         <Handle name="From" value={from} set={setFrom} />
         <Handle name="To" value={to} set={setTo} />
-        <label className="stack">
-          Steps
-          <input
-            type="number"
-            min={1}
-            max={20}
-            value={steps}
-            onChange={(event) => setSteps(Math.max(1, Math.min(20, event.target.valueAsNumber || 1)))}
-          />
-        </label>
+        <Whole name="Steps" value={steps} set={setSteps} />
         <p className="soft" role="status">
           {shares.map(percent).join(", ")}
         </p>
@@ -104,16 +89,7 @@ export function SweepBuilder(props: { base: Spec; onSubmit: (sweep: SweepRequest
       <Boxes title="Granularities" hint="none: the one of the spec" all={GRANULARITIES} chosen={granularities} set={setGranularities} />
       <Boxes title="Criteria" hint="none: the one of the spec" all={CRITERIA} chosen={criteria} set={setCriteria} />
       <div className="row">
-        <label className="stack">
-          Seeds
-          <input
-            type="number"
-            min={1}
-            max={20}
-            value={seeds}
-            onChange={(event) => setSeeds(Math.max(1, Math.min(20, event.target.valueAsNumber || 1)))}
-          />
-        </label>
+        <Whole name="Seeds" value={seeds} set={setSeeds} />
         <label className="stack grow">
           Name (optional)
           <input type="text" maxLength={200} value={name} onChange={(event) => setName(event.target.value)} />
@@ -129,9 +105,9 @@ export function SweepBuilder(props: { base: Spec; onSubmit: (sweep: SweepRequest
           </>
         )}
       </p>
-      <Failure error={error} />
-      <button type="submit" disabled={Boolean(wrong) || sending}>
-        {sending ? "Starting…" : `Start ${jobs} ${jobs === 1 ? "job" : "jobs"}`}
+      <Failure error={send.error} />
+      <button type="submit" disabled={Boolean(wrong) || send.isPending}>
+        {send.isPending ? "Starting…" : `Start ${jobs} ${jobs === 1 ? "job" : "jobs"}`}
       </button>
       <details>
         <summary>The same as a command</summary>
@@ -159,6 +135,22 @@ const describe = (grid: Grid): string =>
 function withGoal(base: Spec, kind: string): Spec {
   const prune = (base.prune ?? {}) as Record<string, unknown>;
   return { ...base, prune: { ...prune, target: { kind } } };
+}
+
+/** A number from 1 to 20. */
+function Whole({ name, value, set }: { name: string; value: number; set: (value: number) => void }) {
+  return (
+    <label className="stack">
+      {name}
+      <input
+        type="number"
+        min={1}
+        max={20}
+        value={value}
+        onChange={(event) => set(Math.max(1, Math.min(20, event.target.valueAsNumber || 1)))}
+      />
+    </label>
+  );
 }
 
 function Handle({ name, value, set }: { name: string; value: number; set: (value: number) => void }) {

@@ -1,8 +1,9 @@
 import { useQueries } from "@tanstack/react-query";
 import { useState } from "react";
 import { Link, useLocation } from "wouter";
-import { api, asked } from "../api/client";
-import { useJobs } from "../api/hooks";
+import type { Job } from "../api/client";
+import { useJobs, watchedJob } from "../api/hooks";
+import { Choose } from "../parts/choose";
 import { Card, Failure, Waiting } from "../parts/common";
 import { count, percent, when, words } from "../parts/words";
 import { Bars } from "../results/bars";
@@ -10,6 +11,7 @@ import {
   flat,
   intervalText,
   layerAfter,
+  LAYER_MEASURES,
   type LayerMeasure,
   lowerIsBetter,
   type Measure,
@@ -18,8 +20,7 @@ import {
   metricText,
   valueText,
 } from "../results/figures";
-import { Scroll } from "../results/scroll";
-import type { Job } from "../results/types";
+import { Scroll } from "../parts/scroll";
 import "../style/results.css";
 
 type Done = Job & { metrics: NonNullable<Job["metrics"]> };
@@ -30,12 +31,7 @@ const letter = (at: number): string => String.fromCharCode(65 + (at % 26));
 export default function ComparePage({ ids }: { ids: string[] }) {
   const wanted = [...new Set(ids.filter(Boolean))];
   const answers = useQueries({
-    queries: wanted.map((id) => ({
-      queryKey: ["job", id],
-      queryFn: () => asked<Job>(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: id } } })),
-      refetchInterval: (query: { state: { data?: Job } }) =>
-        query.state.data?.done ? false : 2000,
-    })),
+    queries: wanted.map((id) => watchedJob(id, 2000)),
   });
   const jobs = answers.flatMap((answer) => (answer.data ? [answer.data] : []));
   const done = jobs.filter(isDone);
@@ -268,16 +264,7 @@ function BarsOf({ jobs, all }: { jobs: Done[]; all: Job[] }) {
   const longest = Math.max(...befores.map((value) => value ?? 0), ...jobs.map((job) => measure.of(job.metrics.after) ?? 0));
   return (
     <Card title="Side by side">
-      <label className="inline">
-        Show{" "}
-        <select value={measure.key} onChange={(event) => setKey(event.target.value)}>
-          {measures.map((each) => (
-            <option key={each.key} value={each.key}>
-              {each.name}
-            </option>
-          ))}
-        </select>
-      </label>
+      <Choose label="Show" value={measure.key} options={measures.map(({ key, name }) => [key, name])} set={setKey} />
       <Bars
         label={measure.name}
         line={sameBefore(jobs) && befores[0] ? "before" : undefined}
@@ -311,14 +298,7 @@ function LayersOf({ jobs, all }: { jobs: Done[]; all: Job[] }) {
     .filter(({ layers }) => new Set(layers.map((layer) => (layer ? layerAfter(layer, measure) : null))).size > 1);
   return (
     <Card title="Layers that differ">
-      <label className="inline">
-        Show{" "}
-        <select value={measure} onChange={(event) => setMeasure(event.target.value as LayerMeasure)}>
-          <option value="nonzero">Parameters not zero</option>
-          <option value="parameters">Parameters</option>
-          <option value="macs">MACs</option>
-        </select>
-      </label>
+      <Choose label="Show" value={measure} options={LAYER_MEASURES} set={setMeasure} />
       {rows.length === 0 ? (
         <p>None: all layers have as many.</p>
       ) : (

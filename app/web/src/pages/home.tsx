@@ -1,4 +1,4 @@
-import { useState } from "react";
+import { useMutation } from "@tanstack/react-query";
 import { ROOT } from "../api/client";
 import { upload } from "../api/upload";
 import { Card, Failure, Waiting } from "../parts/common";
@@ -34,36 +34,28 @@ export function HomePage() {
 
 /** The service's own digits, uploaded as a user's files would be. */
 function Example() {
-  const [busy, setBusy] = useState(false);
-  const [error, setError] = useState<unknown>(null);
-  async function start() {
-    setBusy(true);
-    setError(null);
-    try {
-      const [model, data] = await Promise.all([
+  const start = useMutation({
+    mutationFn: async () =>
+      Promise.all([
         upload(await example("digits.keras"), "model", {}, () => undefined),
         upload(await example("digits.npz"), "dataset", { scale: 0.0625 }, () => undefined),
-      ]);
-      go(`/models/${model}?data=${data}`);
-    } catch (caught) {
-      setError(caught);
-      setBusy(false);
-    }
-  }
+      ]),
+    onSuccess: ([model, data]) => go(`/models/${model}?data=${data}`),
+  });
   return (
     <Card title="No model at hand?">
       <p>
         A small network that reads handwritten digits, with the 1,797 real digits that it was made
         for.
       </p>
-      {busy ? (
+      {start.isPending ? (
         <Waiting>Uploading the example</Waiting>
       ) : (
-        <button type="button" onClick={() => void start()}>
+        <button type="button" onClick={() => start.mutate()}>
           Try the example
         </button>
       )}
-      <Failure error={error} />
+      <Failure error={start.error} />
     </Card>
   );
 }

@@ -1,5 +1,5 @@
-import { useQueryClient } from "@tanstack/react-query";
-import { lazy, Suspense, useState, type ReactNode } from "react";
+import { useMutation, useQueryClient } from "@tanstack/react-query";
+import { lazy, Suspense, type ReactNode } from "react";
 import { Link } from "wouter";
 import { api, asked, type Job, type JobEvent } from "../api/client";
 import { useEvents, useJob, useModel } from "../api/hooks";
@@ -47,19 +47,18 @@ function Title({ job }: { job: Job }) {
   );
 }
 
+interface Act {
+  request: () => Promise<unknown>;
+  then: () => void;
+}
+
 function Actions({ job }: { job: Job }) {
   const queries = useQueryClient();
-  const [error, setError] = useState<unknown>(null);
   const path = { params: { path: { job_id: job.id } } };
-  async function act(request: () => Promise<unknown>, then: () => void) {
-    setError(null);
-    try {
-      await request();
-      then();
-    } catch (caught) {
-      setError(caught);
-    }
-  }
+  const act = useMutation({
+    mutationFn: ({ request }: Act) => request(),
+    onSuccess: (_, { then }) => then(),
+  });
   const again = () => void queries.invalidateQueries({ queryKey: ["job", job.id] });
   return (
     <>
@@ -69,7 +68,9 @@ function Actions({ job }: { job: Job }) {
             type="button"
             className="danger"
             disabled={job.cancel_requested}
-            onClick={() => void act(() => asked(api.POST("/v1/jobs/{job_id}/cancel", path)), again)}
+            onClick={() =>
+              act.mutate({ request: () => asked(api.POST("/v1/jobs/{job_id}/cancel", path)), then: again })
+            }
           >
             {job.cancel_requested ? "Cancelling…" : "Cancel"}
           </button>
@@ -79,7 +80,10 @@ function Actions({ job }: { job: Job }) {
             type="button"
             onClick={() =>
               // The page is loaded anew: the events of the next attempt follow those of this one.
-              void act(() => asked(api.POST("/v1/jobs/{job_id}/retry", path)), () => location.reload())
+              act.mutate({
+                request: () => asked(api.POST("/v1/jobs/{job_id}/retry", path)),
+                then: () => location.reload(),
+              })
             }
           >
             Run it again
@@ -91,10 +95,10 @@ function Actions({ job }: { job: Job }) {
             className="danger"
             onClick={() => {
               if (confirm("Delete this job and its files for good?")) {
-                void act(
-                  () => asked(api.DELETE("/v1/jobs/{job_id}", path) as never),
-                  () => go("/jobs"),
-                );
+                act.mutate({
+                  request: () => asked(api.DELETE("/v1/jobs/{job_id}", path) as never),
+                  then: () => go("/jobs"),
+                });
               }
             }}
           >
@@ -102,7 +106,7 @@ function Actions({ job }: { job: Job }) {
           </button>
         )}
       </div>
-      <Failure error={error} />
+      <Failure error={act.error} />
     </>
   );
 }

@@ -4,6 +4,7 @@ import { useJobs, useSweeps } from "../api/hooks";
 import type { Job } from "../api/client";
 import { Card, Failure, Progress, Waiting } from "../parts/common";
 import { go } from "../parts/route";
+import { Scroll } from "../parts/scroll";
 import { percent, when, words } from "../parts/words";
 
 export default function JobsPage() {
@@ -24,7 +25,7 @@ export default function JobsPage() {
       )}
       {jobs.data && jobs.data.items.length > 0 && (
         <Card title="Latest first">
-          <div className="scroll" tabIndex={0} role="region" aria-label="Jobs">
+          <Scroll label="Jobs">
             <table>
               <thead>
                 <tr>
@@ -62,7 +63,7 @@ export default function JobsPage() {
                 ))}
               </tbody>
             </table>
-          </div>
+          </Scroll>
           <p>
             <button
               type="button"

@@ -1,11 +1,12 @@
 import { useQuery } from "@tanstack/react-query";
 import { lazy, Suspense, useState } from "react";
-import { api, asked, type Analysis, type Dataset, type Job, type Model, type Spec } from "../api/client";
-import { useAnalysis, useDataset, useModel } from "../api/hooks";
+import type { Analysis, Dataset, Model, Spec } from "../api/client";
+import { jobQuery, useAnalysis, useDataset, useModel } from "../api/hooks";
 import { Goals } from "../goal/goals";
 import { Card, Facts, Failure, Waiting } from "../parts/common";
 import { Drop } from "../parts/drop";
 import { go, useQueryParameters } from "../parts/route";
+import { Scroll } from "../parts/scroll";
 import { bytes, count, percent } from "../parts/words";
 
 const Graph = lazy(() => import("../parts/graph"));
@@ -14,12 +15,7 @@ export default function ModelPage({ id }: { id: string }) {
   const model = useModel(id);
   const parameters = useQueryParameters();
   const from = parameters.get("from");
-  const earlier = useQuery({
-    queryKey: ["job", from],
-    queryFn: () =>
-      asked<Job>(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: from as string } } })),
-    enabled: from !== null,
-  });
+  const earlier = useQuery({ ...jobQuery(from ?? ""), enabled: from !== null });
   if (model.error) return <Failure error={model.error} />;
   if (!model.data || (from && earlier.isLoading)) return <Waiting>Loading the model</Waiting>;
   const data = parameters.get("data") ?? earlier.data?.dataset ?? null;
@@ -103,7 +99,7 @@ function Prunable({ analysis }: { analysis: Analysis }) {
 
 function LayerTable({ analysis }: { analysis: Analysis }) {
   return (
-    <div className="scroll" tabIndex={0} role="region" aria-label="Layers of the model">
+    <Scroll label="Layers of the model">
       <table>
         <thead>
           <tr>
@@ -130,7 +126,7 @@ function LayerTable({ analysis }: { analysis: Analysis }) {
           ))}
         </tbody>
       </table>
-    </div>
+    </Scroll>
   );
 }
 

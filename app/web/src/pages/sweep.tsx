@@ -1,14 +1,13 @@
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { Link } from "wouter";
-import { api, asked } from "../api/client";
+import { api, asked, type Sweep } from "../api/client";
 import { useSweep } from "../api/hooks";
 import { Card, DownloadButton, Failure, Progress, Waiting } from "../parts/common";
 import { when } from "../parts/words";
 import { Front } from "../results/front";
 import { memberName, Panel } from "../results/member";
 import { SweepTable } from "../results/sweep-table";
-import type { Sweep } from "../results/types";
 import "../style/results.css";
 
 /** A sweep: how far it is, its models as points, and as a table. */

@@ -1,3 +1,4 @@
+import { useMutation } from "@tanstack/react-query";
 import type { ReactNode } from "react";
 import { useState } from "react";
 import { download } from "../api/client";
@@ -70,20 +71,13 @@ export function CopyButton({ text, children }: { text: string; children: ReactNo
 
 /** Downloads with the key, which a plain link could not send. */
 export function DownloadButton(props: { url: string; name: string; children: ReactNode }) {
-  const [error, setError] = useState<unknown>(null);
+  const get = useMutation({ mutationFn: () => download(props.url, props.name) });
   return (
     <>
-      <button
-        type="button"
-        className="quiet"
-        onClick={() => {
-          setError(null);
-          download(props.url, props.name).catch(setError);
-        }}
-      >
+      <button type="button" className="quiet" onClick={() => get.mutate()}>
         {props.children}
       </button>
-      <Failure error={error} />
+      <Failure error={get.error} />
     </>
   );
 }

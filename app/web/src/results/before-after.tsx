@@ -1,3 +1,4 @@
+import type { Metrics, State } from "../api/client";
 import type { ReactNode } from "react";
 import { bytes, milliseconds, number, words } from "../parts/words";
 import { type Bar, Bars, left } from "./bars";
@@ -12,8 +13,8 @@ import {
   metricText,
   sameSetting,
 } from "./figures";
-import { Scroll } from "./scroll";
-import { intervalOf, type LatencyValue, type Metric, type Metrics, type State } from "./types";
+import { Scroll } from "../parts/scroll";
+import type { LatencyValue, Metric } from "./types";
 
 const UNCHANGED = 0.995;
 const exact = new Intl.NumberFormat("en");
@@ -140,7 +141,7 @@ function TimeRow({ before, after }: { before?: LatencyValue; after: LatencyValue
 
 function speedUp(after: LatencyValue): ReactNode {
   if (!after.speed_up) return "–";
-  const [low, high] = intervalOf(after.speed_up_interval) ?? [after.speed_up, after.speed_up];
+  const [low, high] = after.speed_up_interval ?? [after.speed_up, after.speed_up];
   const said = isFaster(after) ? "× faster" : isSlower(after) ? "×, slower" : "×, not faster";
   return (
     <>
@@ -191,7 +192,7 @@ export function TimeBars({ before, after }: { before: State; after: State }) {
     const one = before.latency.find((other) => sameSetting(other, each));
     const share = each.speed_up ? 1 / each.speed_up : one ? each.p50_ms / one.p50_ms : null;
     if (share === null) return [];
-    const interval = intervalOf(each.speed_up_interval);
+    const interval = each.speed_up_interval;
     return [
       {
         key: latencyName(each),

@@ -1,5 +1,6 @@
 // What is read out of a job's figures, for tables and charts alike.
-import { intervalOf, type LayerFigure, type LatencyValue, type Metric, type State } from "./types";
+import type { State } from "../api/client";
+import type { LayerFigure, LatencyValue, Metric } from "./types";
 import { bytes, count, milliseconds, number, words } from "../parts/words";
 
 /** Metrics of which less is better; of the others, more is. */
@@ -25,7 +26,7 @@ export const metricsOf = (state: State | null | undefined): string[] =>
   Object.keys(state?.evaluation ?? {}).sort((a, b) => Number(a === "loss") - Number(b === "loss"));
 
 export function intervalText(metric: string, value: Metric): string {
-  const ends = intervalOf(value.interval);
+  const ends = value.interval;
   return ends ? ends.map((end) => metricText(metric, end)).join(" to ") : "";
 }
 
@@ -87,9 +88,9 @@ export function measuresOf(states: State[]): Measure[] {
 const NOTICEABLE = 1.05;
 export const isLess = (before: number, after: number): boolean => before >= NOTICEABLE * after;
 export const isFaster = (each: LatencyValue): boolean =>
-  (intervalOf(each.speed_up_interval)?.[0] ?? 0) >= NOTICEABLE;
+  (each.speed_up_interval?.[0] ?? 0) >= NOTICEABLE;
 export const isSlower = (each: LatencyValue): boolean =>
-  (intervalOf(each.speed_up_interval)?.[1] ?? Infinity) <= 1 / NOTICEABLE;
+  (each.speed_up_interval?.[1] ?? Infinity) <= 1 / NOTICEABLE;
 
 /** For each point whether no other is at least as good in both and better in one. */
 export function onFront(points: { x: number; y: number }[], yLowerIsBetter: boolean): boolean[] {
@@ -106,6 +107,11 @@ export function onFront(points: { x: number; y: number }[], yLowerIsBetter: bool
 }
 
 export type LayerMeasure = "parameters" | "nonzero" | "macs";
+export const LAYER_MEASURES: [LayerMeasure, string][] = [
+  ["parameters", "Parameters"],
+  ["nonzero", "Parameters not zero"],
+  ["macs", "MACs"],
+];
 export const layerBefore = (layer: LayerFigure, measure: LayerMeasure): number =>
   measure === "macs" ? layer.macs_before : layer.parameters_before;
 export const layerAfter = (layer: LayerFigure, measure: LayerMeasure): number =>

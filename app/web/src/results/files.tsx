@@ -1,8 +1,7 @@
-import { apiKey, ROOT } from "../api/client";
+import { apiKey, ROOT, type Artifact, type Job } from "../api/client";
 import { useArtifacts } from "../api/hooks";
 import { Card, CopyButton, DownloadButton, Failure, Waiting } from "../parts/common";
 import { bytes, when } from "../parts/words";
-import type { Artifact, Job } from "./types";
 import "../style/results.css";
 
 /** Models before what was written about them. */

@@ -1,10 +1,12 @@
+import type { ComparedJob, State, Sweep } from "../api/client";
 import { useState } from "react";
+import { Choose } from "../parts/choose";
 import { words } from "../parts/words";
 import type { ParetoPoint } from "./charts";
 import { lowerIsBetter, measuresOf, metricsOf, metricText, onFront } from "./figures";
 import { Chart, ParetoChart } from "./lazy";
 import { memberName } from "./member";
-import { type ComparedJob, intervalOf, type State, type Sweep, whiskers } from "./types";
+import { whiskers } from "./types";
 
 type Ended = ComparedJob & { after: State };
 
@@ -29,26 +31,8 @@ export function Front(props: { sweep: Sweep; chosen: string | null; choose: (id:
   return (
     <>
       <p className="row">
-        <label className="inline">
-          Across{" "}
-          <select value={measure.key} onChange={(event) => setX(event.target.value)}>
-            {measures.map((each) => (
-              <option key={each.key} value={each.key}>
-                {each.name}
-              </option>
-            ))}
-          </select>
-        </label>
-        <label className="inline">
-          Up{" "}
-          <select value={metric} onChange={(event) => setY(event.target.value)}>
-            {metrics.map((each) => (
-              <option key={each} value={each}>
-                {words(each)}
-              </option>
-            ))}
-          </select>
-        </label>
+        <Choose label="Across" value={measure.key} options={measures.map(({ key, name }) => [key, name])} set={setX} />
+        <Choose label="Up" value={metric} options={metrics.map((each) => [each, words(each)])} set={setY} />
       </p>
       <Chart
         live
@@ -79,7 +63,7 @@ function pointsOf(jobs: Ended[], of: (state: State) => number | null, metric: st
     const [x, figure] = [of(job.after), job.after.evaluation[metric]];
     const y = figure?.value ?? null;
     if (x === null || y === null) return [];
-    const error = whiskers(y, intervalOf(figure?.interval));
+    const error = whiskers(y, figure?.interval);
     return [{ id: job.job, name: memberName(job), x, y, error }];
   });
   const front = onFront(points, lowerIsBetter(metric));

@@ -1,14 +1,9 @@
 import { useState } from "react";
+import { Choose } from "../parts/choose";
+import { Scroll } from "../parts/scroll";
 import { count } from "../parts/words";
-import { layerAfter, layerBefore, type LayerMeasure } from "./figures";
-import { Scroll } from "./scroll";
+import { LAYER_MEASURES, layerAfter, layerBefore, type LayerMeasure } from "./figures";
 import type { LayerFigure } from "./types";
-
-const MEASURES: [LayerMeasure, string][] = [
-  ["parameters", "Parameters"],
-  ["nonzero", "Parameters not zero"],
-  ["macs", "MACs"],
-];
 
 /** Every layer: how much of it was there, and how much is left. */
 export function Layers({ layers }: { layers: LayerFigure[] }) {
@@ -20,16 +15,7 @@ export function Layers({ layers }: { layers: LayerFigure[] }) {
   return (
     <>
       <p className="row">
-        <label className="inline">
-          Show{" "}
-          <select value={measure} onChange={(event) => setMeasure(event.target.value as LayerMeasure)}>
-            {MEASURES.map(([key, name]) => (
-              <option key={key} value={key}>
-                {name}
-              </option>
-            ))}
-          </select>
-        </label>
+        <Choose label="Show" value={measure} options={LAYER_MEASURES} set={setMeasure} />
         {shown.length < layers.length || whole ? (
           <label className="inline">
             <input type="checkbox" checked={whole} onChange={(event) => setWhole(event.target.checked)} />
@@ -43,7 +29,7 @@ export function Layers({ layers }: { layers: LayerFigure[] }) {
             <tr>
               <th scope="col">Layer</th>
               <th scope="col" className="number">Units</th>
-              <th scope="col" className="number">{MEASURES.find(([key]) => key === measure)?.[1]}</th>
+              <th scope="col" className="number">{LAYER_MEASURES.find(([key]) => key === measure)?.[1]}</th>
               <th scope="col" className="wide" aria-hidden="true" />
             </tr>
           </thead>

@@ -1,11 +1,11 @@
-import { useQueryClient } from "@tanstack/react-query";
-import { useEffect, useRef, useState } from "react";
+import { useMutation, useQueryClient } from "@tanstack/react-query";
+import { useEffect, useRef } from "react";
 import { Link, useLocation } from "wouter";
-import { api, asked, type Job } from "../api/client";
+import type { ComparedJob, State } from "../api/client";
+import { jobQuery } from "../api/hooks";
 import { DownloadButton, Facts, Failure } from "../parts/common";
 import { words } from "../parts/words";
 import { intervalText, measuresOf, metricsOf, metricText, valueText } from "./figures";
-import type { ComparedJob, State } from "./types";
 
 /** What sets a job of a sweep apart from the others. */
 export const memberName = (job: ComparedJob): string =>
@@ -76,20 +76,16 @@ export function MemberActions({ member }: { member: ComparedJob }) {
 function StartFrom({ member }: { member: ComparedJob }) {
   const queries = useQueryClient();
   const [, go] = useLocation();
-  const [error, setError] = useState<unknown>(null);
-  const start = async () => {
-    const job = await queries.ensureQueryData({
-      queryKey: ["job", member.job],
-      queryFn: () => asked<Job>(api.GET("/v1/jobs/{job_id}", { params: { path: { job_id: member.job } } })),
-    });
-    go(`/models/${job.model}?from=${job.id}`);
-  };
+  const start = useMutation({
+    mutationFn: () => queries.ensureQueryData(jobQuery(member.job)),
+    onSuccess: (job) => go(`/models/${job.model}?from=${job.id}`),
+  });
   return (
     <>
-      <button type="button" className="quiet" onClick={() => void start().catch(setError)}>
+      <button type="button" className="quiet" onClick={() => start.mutate()}>
         Start from this<span className="hidden">: {memberName(member)}</span>
       </button>
-      <Failure error={error} />
+      <Failure error={start.error} />
     </>
   );
 }

@@ -1,3 +1,4 @@
+import type { Job, Metrics } from "../api/client";
 import { Link } from "wouter";
 import { Card, Facts } from "../parts/common";
 import { bytes, number, seconds, words } from "../parts/words";
@@ -9,7 +10,6 @@ import { Files } from "./files";
 import { Layers } from "./layers";
 import { SensitivityTable } from "./sensitivity";
 import { TargetResult } from "./target";
-import type { Job, Metrics } from "./types";
 import "../style/results.css";
 
 /** What came of a job: of one that did not succeed, its log and a way to start anew. */

@@ -1,6 +1,6 @@
 import { percent, words } from "../parts/words";
 import { lowerIsBetter, metricText } from "./figures";
-import { Scroll } from "./scroll";
+import { Scroll } from "../parts/scroll";
 import type { SensitivityFigure } from "./types";
 
 /** What the metric would be without a share of one layer; deeper colour is a greater harm. */

@@ -1,9 +1,9 @@
+import type { ComparedJob, State, Sweep } from "../api/client";
 import { useState } from "react";
 import { percent, words } from "../parts/words";
 import { measuresOf, metricsOf, metricText, valueText } from "./figures";
 import { MemberActions, memberName } from "./member";
-import { Scroll } from "./scroll";
-import type { ComparedJob, State, Sweep } from "./types";
+import { Scroll } from "../parts/scroll";
 
 interface Column {
   key: string;

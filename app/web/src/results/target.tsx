@@ -1,8 +1,8 @@
 import { Facts } from "../parts/common";
 import { bytes, count, milliseconds, number, percent, words } from "../parts/words";
 import { Chart, TrialChart } from "./lazy";
-import { Scroll } from "./scroll";
-import { intervalOf, type TargetFigure, whiskers } from "./types";
+import { Scroll } from "../parts/scroll";
+import { type TargetFigure, whiskers } from "./types";
 
 const KINDS: Record<string, string> = {
   fraction: "a share removed",
@@ -28,7 +28,7 @@ const exactly = (target: TargetFigure, value: number): string =>
 
 /** What was asked, what came of it, and what a search tried. */
 export function TargetResult({ target }: { target: TargetFigure }) {
-  const achieved = intervalOf(target.interval);
+  const achieved = target.interval;
   return (
     <>
       <Facts
@@ -56,7 +56,7 @@ function Trials({ target }: { target: TargetFigure }) {
   const points = target.trials.map((trial) => ({
     keep: 100 * trial.keep,
     value: trial.value,
-    error: whiskers(trial.value, intervalOf(trial.interval)),
+    error: whiskers(trial.value, trial.interval),
   }));
   return (
     <>

@@ -1,0 +1,1 @@
+import{t as e}from"./jsx-runtime-Wy9s6hX0.js";var t=e();function n(e){return(0,t.jsxs)(`label`,{className:`inline`,children:[e.label,` `,(0,t.jsx)(`select`,{value:e.value,onChange:t=>e.set(t.target.value),children:e.options.map(([e,n])=>(0,t.jsx)(`option`,{value:e,children:n},e))})]})}export{n as t};

@@ -1,0 +1,15 @@
+import{a as e,n as t,t as n}from"./jsx-runtime-Wy9s6hX0.js";import{h as r,o as i,p as a}from"./index-BkBKsami.js";import{c as o,i as s}from"./hooks-BwsC589d.js";/* empty css                */var c=e(t(),1),l=e=>/^[\w@%+=:,./-]+$/.test(e)?e:`'${e.replaceAll(`'`,`'\\''`)}'`,u=e=>JSON.stringify(e,null,2);function d(e,t,{server:n,keyed:r}){let i=r?` \\
+  -H "Authorization: Bearer $SECATEUR_API_KEY"`:``;return`curl --fail-with-body ${l(`${n}/v1/${t}s`)}${i} \\\n  --json ${l(u(e))}\n`}function f(e,t,{server:n}){let r=t===`job`?`    job = secateur.jobs.submit(spec)
+    result = job.wait()
+    print(result.verdict)
+    result.download("model.keras", "model.keras")`:`    sweep = secateur.sweeps.submit(spec)
+    sweep.wait()
+    print(sweep.state.jobs)`;return`from app.client import Secateur
+
+spec = ${p(e)}
+
+with Secateur(${JSON.stringify(n)}) as secateur:
+${r}
+`}function p(e,t=``){if(e==null)return`None`;if(e===!0)return`True`;if(e===!1)return`False`;let n=`${t}    `;if(Array.isArray(e))return`[${e.map(e=>p(e,n)).join(`, `)}]`;if(typeof e==`object`){let r=Object.entries(e).map(([e,t])=>`${n}${JSON.stringify(e)}: ${p(t,n)},\n`);return r.length===0?`{}`:`{\n${r.join(``)}${t}}`}return JSON.stringify(e)}function m(e,t,n){let{model:r,dataset:i,...a}=e,o=Object.fromEntries(Object.entries(t.options).filter(([,e])=>e!=null)),s=t.data?` --data ${l(t.data)}${Object.keys(o).length>0?` \\\n  --data-options ${l(JSON.stringify(o))}`:``}`:``;return`${g(`spec.json`,a)}
+secateur prune ${l(t.model)}${s} \\\n  --spec spec.json -o pruned/ --server ${l(n.server)}\n`}var h=(e,t)=>`${g(`sweep.json`,e)}
+secateur sweep --spec sweep.json -o pruned/ --server ${l(t.server)}\n`,g=(e,t)=>`cat > ${e} <<'END'\n${u(t)}\nEND`,_=n(),v=[`curl`,`Python`,`Command line`];function y({spec:e,kind:t}){let[n,i]=(0,c.useState)(`curl`),o={server:a,keyed:!!r.get()};return(0,_.jsxs)(`div`,{className:`copy-as`,children:[(0,_.jsxs)(`fieldset`,{className:`segments`,children:[(0,_.jsx)(`legend`,{className:`hidden`,children:`Form`}),v.map(e=>(0,_.jsxs)(`label`,{children:[(0,_.jsx)(`input`,{type:`radio`,name:`form-${t}`,checked:n===e,onChange:()=>i(e)}),(0,_.jsx)(`span`,{children:e})]},e))]}),n===`curl`&&(0,_.jsx)(b,{text:d(e,t,o)}),n===`Python`&&(0,_.jsx)(b,{text:f(e,t,o)}),n===`Command line`&&(t===`job`?(0,_.jsx)(x,{spec:e,where:o}):(0,_.jsx)(b,{text:h(e,o)})),o.keyed&&(0,_.jsxs)(`p`,{className:`soft`,children:[`The key is not written here: put it into the environment as `,(0,_.jsx)(`code`,{children:`SECATEUR_API_KEY`}),`.`]})]})}function b({text:e}){return(0,_.jsxs)(_.Fragment,{children:[(0,_.jsx)(`pre`,{tabIndex:0,role:`region`,"aria-label":`Command`,children:(0,_.jsx)(`code`,{children:e})}),(0,_.jsx)(i,{text:e,children:`Copy`})]})}function x({spec:e,where:t}){let n=o(String(e.model)),r=s(typeof e.dataset==`string`?e.dataset:null),i={model:n.data?.filename??`model.keras`,data:e.dataset?r.data?.filename??`data.npz`:null,options:r.data?.options??{}};return(0,_.jsx)(b,{text:m(e,i,t)})}export{y as CopyAs};

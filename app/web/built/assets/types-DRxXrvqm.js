@@ -1,0 +1,1 @@
+var e=(e,t)=>t?[Math.max(0,e-t[0]),Math.max(0,t[1]-e)]:void 0;export{e as t};
