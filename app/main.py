@@ -99,10 +99,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     access.install(app, settings)
     webhooks.describe(app)
     for module in (
+        jobs,
         models,
         datasets,
         uploads,
-        jobs,
         sweeps,
         webhooks,
         events,

@@ -6,7 +6,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Body, Query, Response
 from fastapi.responses import JSONResponse
 
-from app.api.context import Ctx, Cursor, IdempotencyKey, Limit
+from app.api.context import Context, Ctx, Cursor, IdempotencyKey, Limit
 from app.api.forms import JobId, created
 from app.api.paging import Page, page
 from app.api.problems import responses
@@ -116,10 +116,17 @@ def list_jobs(
     summary="Look at a job",
     responses=responses(404),
 )
-def get_job(ctx: Ctx, job_id: JobId) -> Response:
+async def get_job(ctx: Ctx, job_id: JobId) -> Response:
     """Status, progress, and in the end the metrics or the error."""
+    # It is what people ask for most, and handing it to a thread costs more than a local read.
+    if ctx.database.in_process and not ctx.examples.is_one(job_id):
+        return _job(ctx, job_id)
+    return await to_thread.run_sync(_job, ctx, job_id)
+
+
+def _job(ctx: Context, job_id: str) -> Response:
     job_id = ctx.examples.ensure(job_id)
-    # It is what people ask for most. As a resource it would be checked again before it is written.
+    # As a resource it would be checked again before it is written.
     return Response(ctx.jobs.get(job_id).model_dump_json(by_alias=True), media_type=JSON)
 
 

@@ -69,6 +69,10 @@ class Examples:
             DELIVERY: self._delivery,
         }
 
+    def is_one(self, id_: str) -> bool:
+        """Whether an id is an example's, which is made when somebody asks for it."""
+        return id_ in self._makers
+
     def ensure(self, id_: str) -> str:
         """The id that is meant; if it is an example's that is not there, the example is made."""
         if id_ in self._makers:

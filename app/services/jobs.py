@@ -28,7 +28,7 @@ from app.services.dispatch import Marks, dispatch
 from app.services.endings import moved
 from app.services.errors import from_problem
 from app.services.idempotency import Answer, fingerprint, once
-from app.services.line import Line
+from app.services.line import Asked, Line, own_before
 from app.services.resources import JobResource, job_resource
 from app.services.uploads import forget_files
 from app.settings import Settings
@@ -164,7 +164,7 @@ class Jobs:
         quotas.check_jobs(session, self.caller.owner, self.settings, more)
         self.line.check_room(session, more)
 
-    def shown(self, session: Session, row: JobRow) -> JobResource:
+    def shown(self, session: Asked, row: JobRow) -> JobResource:
         """A job as its owner sees it."""
         kept_days = self.settings.retention_days_jobs
         position, reason = self.line.position(session, row), self.line.reason(session, row)
@@ -251,13 +251,13 @@ class Jobs:
     # --- read ------------------------------------------------------------------------------
     def get(self, id_: str) -> JobResource:
         """One job. Raises `NotFound`."""
-        with self.database.read() as session:
-            # Not as an object of the session's: what people ask for most only reads.
+        with self.database.look() as connection:
+            # Not as an object of a session's: what people ask for most only reads.
             asked = {"asked": id_, "whose": self.caller.owner}
-            row = session.execute(_JOB, asked).one_or_none()
+            row = connection.execute(_JOB, asked).one_or_none()
             if row is None:
                 raise _no_job(id_)
-            return self.shown(session, cast(JobRow, row))
+            return self.shown(connection, cast(JobRow, row))
 
     def has_ended(self, id_: str) -> bool:
         """Whether a job has ended; a deleted one has."""
@@ -391,7 +391,7 @@ class Jobs:
 
 
 _JOBS = JobRow.__table__
-_JOB = select(_JOBS).where(
+_JOB = select(_JOBS, own_before(_JOBS.c)).where(
     _JOBS.c.id == bindparam("asked"),
     _JOBS.c.kind == "prune",
     _JOBS.c.owner == bindparam("whose"),

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import and_, bindparam, func, or_, select
+from sqlalchemy import Connection, and_, bindparam, case, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from app.adapters.database import Database, JobRow, WorkerRow
@@ -23,6 +23,8 @@ from app.services.workers import FORGOTTEN_SECONDS
 from app.settings import Settings
 
 KEPT_SECONDS = 1.0
+Asked = Session | Connection
+"""What statements are asked of."""
 
 
 class QueueState(Record):
@@ -69,7 +71,7 @@ def queue_state(database: Database) -> list[QueueState]:
     ]
 
 
-def _serving(session: Session) -> list[tuple[list[str], int]]:
+def _serving(session: Asked) -> list[tuple[list[str], int]]:
     """Queues and memory of each living worker."""
     rows = session.execute(
         select(WorkerRow.queues, WorkerRow.memory_bytes).where(
@@ -79,7 +81,7 @@ def _serving(session: Session) -> list[tuple[list[str], int]]:
     return [(queues.split(), memory) for queues, memory in rows]
 
 
-def running_by_owner(session: Session) -> Counter[str]:
+def running_by_owner(session: Asked) -> Counter[str]:
     """Jobs that run; dry runs and analyses do not count."""
     rows = session.execute(
         select(JobRow.owner, func.count())
@@ -177,7 +179,7 @@ class _Waiting:
 class _Census:
     """All queues at one moment."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Asked) -> None:
         self.owners: dict[tuple[str, str], _Waiting] = defaultdict(_Waiting)
         rows = session.execute(
             select(
@@ -202,21 +204,30 @@ class _Census:
         )
 
 
-_JOBS = JobRow.__table__.c
-_RANK: Any = bindparam("its_rank")
-_ID: Any = bindparam("its_id")
-_AHEAD = (
-    # Made once: to build it takes longer than to run it.
-    select(func.count())
-    .select_from(JobRow.__table__)
-    .where(
-        _JOBS.state == Status.QUEUED,
-        _JOBS.queue == bindparam("its_queue"),
-        _JOBS.owner == bindparam("its_owner"),
-        or_(_JOBS.rank < _RANK, and_(_JOBS.rank == _RANK, _JOBS.id < _ID)),
+def _own_before(queue: Any, owner: Any, rank: Any, id_: Any) -> Any:
+    """Counts those of a job's owner that wait before it."""
+    others = JobRow.__table__.alias("others")
+    its = others.c
+    return (
+        select(func.count())
+        .select_from(others)
+        .where(
+            its.state == Status.QUEUED,
+            its.queue == queue,
+            its.owner == owner,
+            or_(its.rank < rank, and_(its.rank == rank, its.id < id_)),
+        )
     )
-)
-"""How many of the owner's own wait before a job."""
+
+
+def own_before(job: Any) -> Any:
+    """That number as a column beside a job's own, null where the job does not wait."""
+    count = _own_before(job.queue, job.owner, job.rank, job.id).scalar_subquery()
+    return case((job.state == Status.QUEUED, count)).label("own_before")
+
+
+# Made once: to build it takes longer than to run it.
+_OWN_BEFORE = _own_before(*(bindparam(f"its_{name}") for name in ("queue", "owner", "rank", "id")))
 
 
 class Line:
@@ -229,7 +240,7 @@ class Line:
         self._at = 0.0
         self._added = 0
 
-    def _look(self, session: Session) -> _Census:
+    def _look(self, session: Asked) -> _Census:
         with self._lock:
             if self._census is None or time.monotonic() - self._at > KEPT_SECONDS:
                 self._census = _Census(session)
@@ -250,7 +261,7 @@ class Line:
                 )
             self._added += more
 
-    def position(self, session: Session, row: JobRow) -> int | None:
+    def position(self, session: Asked, row: JobRow) -> int | None:
         """Jobs that are expected to start before a waiting one; None when it does not wait.
 
         The owner's own are counted exactly. Of others' it takes how many each has, not which:
@@ -258,22 +269,25 @@ class Line:
         """
         if row.state != Status.QUEUED:
             return None
-        asked = {"its_" + name: getattr(row, name) for name in ("queue", "owner", "rank", "id")}
-        ahead = session.scalar(_AHEAD, asked)
+        # Whoever read the job may have counted with it.
+        ahead = getattr(row, "own_before", None)
+        if ahead is None:
+            asked = {"its_" + name: getattr(row, name) for name in ("queue", "owner", "rank", "id")}
+            ahead = session.scalar(_OWN_BEFORE, asked) or 0
         census = self._look(session)
-        return (ahead or 0) + sum(
-            _before(census, other, row, ahead or 0)
+        return ahead + sum(
+            _before(census, other, row, ahead)
             for queue, other in census.owners
             if queue == row.queue and other != row.owner
         )
 
-    def reason(self, session: Session, row: JobRow) -> str | None:
+    def reason(self, session: Asked, row: JobRow) -> str | None:
         """Why a waiting job will not start soon: no living worker can take it."""
         if row.state != Status.QUEUED:
             return None
         return self.nobody(session, row.queue, row.memory_bytes)
 
-    def nobody(self, session: Session, queue: Any, memory_bytes: int) -> str | None:
+    def nobody(self, session: Asked, queue: Any, memory_bytes: int) -> str | None:
         """What to tell where no living worker serves this queue with so much memory."""
         for queues, memory in self._look(session).serving:
             if queue in queues and memory_bytes <= memory:

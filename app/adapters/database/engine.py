@@ -8,7 +8,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event, func, make_url, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
@@ -62,20 +62,32 @@ class Database:
         self.engine = _engine(url, limits or Limits())
         _measure(self.engine)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        self.in_process = self.engine.dialect.name == "sqlite"
+        """Whether statements are answered by this process itself, without a wait for a network;
+        reads do not wait for writes either (WAL)."""
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session that sees one consistent state and writes nothing."""
         with self._guard("read"), self._sessions() as session:
-            if self.engine.dialect.name == "sqlite":
+            if self.in_process:
                 session.execute(text("BEGIN"))
             yield session
+
+    @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """For single statements, each of which sees a state of its own; it writes nothing.
+
+        A session with its transaction costs more than many a statement.
+        """
+        with self._guard("read"), self.engine.connect() as connection:
+            yield connection
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A transaction: commits at the end, rolls back on any error."""
         with self._guard("write"), self._sessions() as session, session.begin():
-            if self.engine.dialect.name == "sqlite":
+            if self.in_process:
                 # Take the write lock at once: upgrading a read lock fails under contention.
                 session.execute(text("BEGIN IMMEDIATE"))
             yield session
