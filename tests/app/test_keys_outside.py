@@ -1,105 +1,35 @@
 """Keys from outside: the commands, a real API process, its log and its database file."""
 
-import io
 import json
-import os
 import re
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
-from unittest import mock
 
 import httpx
 import pytest
 
-from app.cli import NO_KEYS, _guard, main
+from app.cli import NO_KEYS, _guard
 from app.domain.people import parse_key
 from app.settings import Settings
-from tests.servers import Process
-
-SECATEUR = str(Path(sys.executable).with_name("secateur"))
-
-
-class Said(NamedTuple):
-    """What a command ended with."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@dataclass
-class Served:
-    """`secateur api` on loopback, asked to want keys."""
-
-    url: str
-    folder: Path
-    environment: dict[str, str]
-
-    def run(self, *arguments: str) -> Said:
-        """The command in this process, which spares the seconds of starting another."""
-        out, err, status = io.StringIO(), io.StringIO(), 0
-        with (
-            mock.patch.dict(os.environ, self.environment),
-            mock.patch("sys.argv", ["secateur", *arguments]),
-            redirect_stdout(out),
-            redirect_stderr(err),
-        ):
-            try:
-                main()
-            except SystemExit as ended:
-                status = int(ended.code or 0)
-        return Said(status, out.getvalue(), err.getvalue())
-
-    def key(self, *arguments: str) -> str:
-        done = self.run("keys", "create", *arguments)
-        assert done.returncode == 0, done.stderr
-        assert "shown only now" in done.stderr
-        return done.stdout.strip()
-
-    def get(self, path: str, key: str = "") -> httpx.Response:
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        return httpx.get(self.url + path, headers=headers, trust_env=False)
-
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
+from tests.keyed import SECATEUR, Keyed, keyed_api
 
 
 @pytest.fixture(scope="module")
-def served(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("served")
-    environment = os.environ | {
-        "SECATEUR_DATA_DIR": str(folder / "data"),
-        "SECATEUR_BROKER_URL": broker_url,
-        "SECATEUR_REQUIRE_KEYS": "always",
-        "SECATEUR_SLOW_CLIENT_SECONDS": "1.5",
-        "SECATEUR_LOG_LEVEL": "debug",
-    }
-    process = Process([SECATEUR, "api", "--port", "0"], folder / "log", environment=environment)
-    try:
-        deadline = time.monotonic() + 60
-        while not (said := re.search(r"ready at (\S+)", (folder / "log").read_text())):
-            assert not process.ended(), process.last_words()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        yield Served(said[1], folder, environment)
-    finally:
-        process.stop()
+def served(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
+    with keyed_api(tmp_path_factory.mktemp("served"), broker_url) as served:
+        yield served
 
 
-def test_without_any_key_the_service_says_what_to_do(served: Served) -> None:
+def test_without_any_key_the_service_says_what_to_do(served: Keyed) -> None:
     assert NO_KEYS.format(host="127.0.0.1") in served.log()
     assert served.get("/v1/jobs").status_code == 401
     assert served.get("/healthz").status_code == 200
 
 
-def test_a_key_s_life_on_the_command_line(served: Served) -> None:
+def test_a_key_s_life_on_the_command_line(served: Keyed) -> None:
     command = [SECATEUR, "keys", "create", "--owner", "alice", "--name", "laptop", "--days", "30"]
     key = subprocess.run(
         command, env=served.environment, capture_output=True, text=True, check=True
@@ -133,7 +63,7 @@ def test_a_key_s_life_on_the_command_line(served: Served) -> None:
         (("rotate", "nothing"), "There is no key"),
     ],
 )
-def test_mistakes_are_sentences(served: Served, arguments: tuple[str, ...], said: str) -> None:
+def test_mistakes_are_sentences(served: Keyed, arguments: tuple[str, ...], said: str) -> None:
     done = served.run("keys", *arguments)
     assert done.returncode == 1
     assert done.stderr.startswith("secateur: ")
@@ -141,7 +71,7 @@ def test_mistakes_are_sentences(served: Served, arguments: tuple[str, ...], said
     assert done.stdout == ""
 
 
-def test_no_secret_is_logged_or_kept(served: Served) -> None:
+def test_no_secret_is_logged_or_kept(served: Keyed) -> None:
     keys = [served.key("--owner", "carol") for _ in range(4)]
     parsed = [each for key in keys if (each := parse_key(key)) is not None]
     assert served.get("/v1/jobs", keys[0]).status_code == 200
@@ -161,7 +91,7 @@ def test_no_secret_is_logged_or_kept(served: Served) -> None:
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n"])
-def test_a_connection_that_asks_nothing_is_closed(served: Served, said: bytes) -> None:
+def test_a_connection_that_asks_nothing_is_closed(served: Keyed, said: bytes) -> None:
     address = httpx.URL(served.url)
     with socket.create_connection((address.host, address.port or 0), timeout=20) as connection:
         connection.sendall(said)
@@ -170,7 +100,7 @@ def test_a_connection_that_asks_nothing_is_closed(served: Served, said: bytes) -
         assert time.monotonic() - started > 1
 
 
-def test_a_connection_that_asks_is_kept(served: Served) -> None:
+def test_a_connection_that_asks_is_kept(served: Keyed) -> None:
     with httpx.Client(base_url=served.url, trust_env=False) as client:
         for _ in range(5):
             time.sleep(0.6)

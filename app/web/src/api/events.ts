@@ -12,6 +12,7 @@ export async function follow(
   stop: AbortSignal,
 ): Promise<void> {
   let last = 0;
+  let kind = "";
   let pause = 500;
   while (!stop.aborted) {
     try {
@@ -30,8 +31,8 @@ export async function follow(
             const event = JSON.parse(data) as JobEvent;
             if (event.id > last) {
               last = event.id;
+              kind = event.kind;
               tell(event);
-              if (ENDS.has(event.kind)) throw new Ended();
             }
           },
         });
@@ -39,9 +40,11 @@ export async function follow(
         for (let read = await reader.read(); !read.done; read = await reader.read()) {
           parser.feed(read.value);
         }
+        // An end may be followed by a retry: only the stream knows which was the last.
+        if (ENDS.has(kind)) return;
       }
     } catch (error) {
-      if (error instanceof Ended || error instanceof Problem || stop.aborted) return;
+      if (error instanceof Problem || stop.aborted) return;
     }
     connected(false);
     await new Promise((done) => setTimeout(done, pause));
@@ -50,4 +53,3 @@ export async function follow(
 }
 
 const ENDS = new Set(["succeeded", "failed", "cancelled"]);
-class Ended extends Error {}

@@ -1,4 +1,4 @@
-import { queryOptions, useQuery } from "@tanstack/react-query";
+import { queryOptions, useInfiniteQuery, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
 import {
   api,
@@ -53,7 +53,8 @@ export const watchedJob = (id: string, every = POLL_MS) =>
     refetchInterval: (query) => (query.state.data?.done ? false : every),
   });
 
-export const useJob = (id: string) => useQuery(watchedJob(id));
+/** A job whose events tell when to look; without them it is asked for again and again. */
+export const useJob = (id: string, told: boolean) => useQuery(watchedJob(id, told ? 5 * POLL_MS : POLL_MS));
 
 export const useArtifacts = (id: string, ready: boolean) =>
   useQuery({
@@ -63,10 +64,14 @@ export const useArtifacts = (id: string, ready: boolean) =>
     enabled: ready,
   });
 
+/** Jobs, newest first, a page at a time. */
 export const useJobs = () =>
-  useQuery({
+  useInfiniteQuery({
     queryKey: ["jobs"],
-    queryFn: () => asked<Page<Job>>(api.GET("/v1/jobs", { params: { query: { limit: 50 } } })),
+    queryFn: ({ pageParam: cursor }) =>
+      asked<Page<Job>>(api.GET("/v1/jobs", { params: { query: { limit: 50, cursor } } })),
+    initialPageParam: undefined as string | undefined,
+    getNextPageParam: (page) => page.next_cursor ?? undefined,
     refetchInterval: 2 * POLL_MS,
   });
 
@@ -88,11 +93,25 @@ export const useSweeps = () =>
 export function useEvents(id: string): { events: JobEvent[]; connected: boolean } {
   const [events, setEvents] = useState<JobEvent[]>([]);
   const [connected, setConnected] = useState(true);
+  const queries = useQueryClient();
   useEffect(() => {
     const stop = new AbortController();
+    let due: ReturnType<typeof setTimeout> | undefined;
+    const look = () => {
+      due = undefined;
+      void queries.invalidateQueries(jobQuery(id));
+    };
+    const tell = (event: JobEvent) => {
+      setEvents((all) => [...all, event]);
+      // Once for what comes at once: a page that is opened late is told all that has happened.
+      due ??= setTimeout(look, POLL_MS / 4);
+    };
     setEvents([]);
-    void follow(id, (event) => setEvents((all) => [...all, event]), setConnected, stop.signal);
-    return () => stop.abort();
-  }, [id]);
+    void follow(id, tell, setConnected, stop.signal);
+    return () => {
+      stop.abort();
+      clearTimeout(due);
+    };
+  }, [id, queries]);
   return { events, connected };
 }

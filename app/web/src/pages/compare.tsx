@@ -5,7 +5,7 @@ import type { Job } from "../api/client";
 import { useJobs, watchedJob } from "../api/hooks";
 import { Choose } from "../parts/choose";
 import { Card, Failure, Waiting } from "../parts/common";
-import { count, percent, when, words } from "../parts/words";
+import { count, jobName, when, words } from "../parts/words";
 import { Bars } from "../results/bars";
 import {
   flat,
@@ -57,7 +57,9 @@ function Chosen({ jobs, ids }: { jobs: Job[]; ids: string[] }) {
   const [, go] = useLocation();
   const [other, setOther] = useState("");
   const recent = useJobs();
-  const more = (recent.data?.items ?? []).filter((job) => job.status === "succeeded" && !ids.includes(job.id));
+  const more = (recent.data?.pages ?? [])
+    .flatMap((page) => page.items)
+    .filter((job) => job.status === "succeeded" && !ids.includes(job.id));
   return (
     <Card title="Jobs">
       <ul className="chosen">
@@ -101,18 +103,6 @@ function Chosen({ jobs, ids }: { jobs: Job[]; ids: string[] }) {
       </form>
     </Card>
   );
-}
-
-/** What tells a person most about a job: what is pruned, and to which goal. */
-function jobName(job: Job): string {
-  const { granularity, target } = job.spec.prune;
-  const kind = typeof granularity === "string" ? granularity : granularity.kind;
-  if (!target) return words(kind);
-  const goal = Object.entries(target).find(([name, value]) => name !== "kind" && typeof value === "number");
-  const share = goal && (goal[0] === "remove" || goal[0] === "keep");
-  return `${words(kind)}, ${words(target.kind)}${
-    goal ? ` ${words(goal[0])} ${share ? percent(goal[1] as number) : count(goal[1] as number)}` : ""
-  }`;
 }
 
 function Heads({ jobs, all }: { jobs: Job[]; all: Job[] }) {

@@ -11,8 +11,8 @@ const JobResult = lazy(() => import("../results/result").then((made) => ({ defau
 const Curves = lazy(() => import("../results/curves").then((made) => ({ default: made.Curves })));
 
 export default function JobPage({ id }: { id: string }) {
-  const job = useJob(id);
   const { events, connected } = useEvents(id);
+  const job = useJob(id, connected);
   if (job.error && !job.data) return <Failure error={job.error} />;
   if (!job.data) return <Waiting>Loading the job</Waiting>;
   return (
@@ -134,7 +134,7 @@ function Running({ job, events }: { job: Job; events: JobEvent[] }) {
 
 function now({ status, progress, queue_position, attempt }: Job): [string, ReactNode][] {
   if (status === "queued") {
-    return [["Phase", "waiting"], ["Before it in the queue", number(Math.max(0, (queue_position ?? 1) - 1))]];
+    return [["Phase", "waiting"], ["Before it in the queue", number(queue_position ?? 0)]];
   }
   if (!progress) return [["Phase", "starting"]];
   const facts: [string, ReactNode][] = [

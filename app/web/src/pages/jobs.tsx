@@ -1,29 +1,29 @@
 import { useState } from "react";
 import { Link } from "wouter";
-import { useJobs, useSweeps } from "../api/hooks";
-import type { Job } from "../api/client";
+import { useJobs, useModel, useSweeps } from "../api/hooks";
 import { Card, Failure, Progress, Waiting } from "../parts/common";
 import { go } from "../parts/route";
 import { Scroll } from "../parts/scroll";
-import { percent, when, words } from "../parts/words";
+import { jobName, percent, when } from "../parts/words";
 
 export default function JobsPage() {
   const jobs = useJobs();
   const sweeps = useSweeps();
   const [chosen, setChosen] = useState<string[]>([]);
+  const all = jobs.data?.pages.flatMap((page) => page.items);
   const toggle = (id: string) =>
-    setChosen((all) => (all.includes(id) ? all.filter((each) => each !== id) : [...all, id]));
+    setChosen((ids) => (ids.includes(id) ? ids.filter((each) => each !== id) : [...ids, id]));
   return (
     <>
       <h1>Jobs</h1>
       <Failure error={jobs.error} />
       {jobs.isLoading && <Waiting>Loading</Waiting>}
-      {jobs.data?.items.length === 0 && (
+      {all?.length === 0 && (
         <p>
           None yet. <Link href="/">Start with a model.</Link>
         </p>
       )}
-      {jobs.data && jobs.data.items.length > 0 && (
+      {all && all.length > 0 && (
         <Card title="Latest first">
           <Scroll label="Jobs">
             <table>
@@ -32,12 +32,13 @@ export default function JobsPage() {
                   <th scope="col">Compare</th>
                   <th scope="col">Job</th>
                   <th scope="col">Status</th>
+                  <th scope="col">Model</th>
                   <th scope="col">Goal</th>
                   <th scope="col">Made</th>
                 </tr>
               </thead>
               <tbody>
-                {jobs.data.items.map((job) => (
+                {all.map((job) => (
                   <tr key={job.id}>
                     <td>
                       <input
@@ -57,7 +58,10 @@ export default function JobsPage() {
                         <Progress share={job.progress?.share ?? 0} label={`Progress of ${job.id}`} />
                       )}
                     </td>
-                    <td>{goal(job)}</td>
+                    <td>
+                      <ModelName id={job.model} />
+                    </td>
+                    <td>{jobName(job)}</td>
                     <td>{when(job.created_at)}</td>
                   </tr>
                 ))}
@@ -71,7 +75,12 @@ export default function JobsPage() {
               onClick={() => go(`/compare/${chosen.join(",")}`)}
             >
               Compare {chosen.length || ""} side by side
-            </button>
+            </button>{" "}
+            {jobs.hasNextPage && (
+              <button type="button" disabled={jobs.isFetchingNextPage} onClick={() => void jobs.fetchNextPage()}>
+                Older ones
+              </button>
+            )}
           </p>
         </Card>
       )}
@@ -91,13 +100,7 @@ export default function JobsPage() {
   );
 }
 
-function goal({ spec }: Job): string {
-  const { target, granularity } = spec.prune;
-  const unit = typeof granularity === "string" ? granularity : granularity?.kind;
-  if (!target) return words(unit ?? "");
-  const { kind, ...settings } = target;
-  const said = Object.entries(settings)
-    .filter(([, value]) => value !== null)
-    .map(([name, value]) => `${words(name)} ${String(value)}`);
-  return `${words(unit ?? "")}: ${words(kind ?? "")}, ${said.join(", ")}`;
+function ModelName({ id }: { id: string }) {
+  const model = useModel(id);
+  return <Link href={`/models/${id}`}>{model.data?.filename ?? id.slice(-8)}</Link>;
 }

@@ -1,4 +1,6 @@
-// Numbers as people read them.
+// Numbers and jobs as people read them.
+import type { Job } from "../api/client";
+
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 const plain = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 
@@ -25,3 +27,15 @@ export const milliseconds = (value: number): string => `${plain.format(Number(va
 export const when = (iso: string): string =>
   new Date(iso).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" });
 export const words = (name: string): string => name.replaceAll("_", " ");
+
+/** What tells a person most about a job: what is pruned, and to which goal. */
+export function jobName(job: Job): string {
+  const { granularity, target } = job.spec.prune;
+  const kind = typeof granularity === "string" ? granularity : granularity.kind;
+  if (!target) return words(kind);
+  const goal = Object.entries(target).find(([name, value]) => name !== "kind" && typeof value === "number");
+  const share = goal && (goal[0] === "remove" || goal[0] === "keep");
+  return `${words(kind)}, ${words(target.kind)}${
+    goal ? ` ${words(goal[0])} ${share ? percent(goal[1] as number) : count(goal[1] as number)}` : ""
+  }`;
+}
