@@ -30,7 +30,7 @@ class Server(uvicorn.Server):
         )
         self._ready = ready
         self._patience = settings.slow_client_seconds
-        self._waiting: dict[Any, float] = {}
+        self._waiting: dict[tuple[Any, Any], float] = {}
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
@@ -48,11 +48,13 @@ class Server(uvicorn.Server):
         """Uvicorn limits the time between requests, not that until a request's headers are there:
         a few thousand half requests would hold all connections.
         """
-        idle = {each for each in self.server_state.connections if not _answering(each)}
+        connections: set[Any] = set(self.server_state.connections)
+        # With the request that was answered last: who asks between two looks waits anew.
+        idle = {(each, each.cycle) for each in connections if not _answering(each)}
         self._waiting = {each: self._waiting.get(each, now) for each in idle}
-        for each, since in self._waiting.items():
+        for (connection, _), since in self._waiting.items():
             if now - since > self._patience:
-                each.transport.close()
+                connection.transport.close()
 
 
 def _answering(connection: Any) -> bool:

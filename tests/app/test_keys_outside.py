@@ -101,10 +101,14 @@ def test_a_connection_that_asks_nothing_is_closed(served: Keyed, said: bytes) ->
 
 
 def test_a_connection_that_asks_is_kept(served: Keyed) -> None:
+    ports = set()
     with httpx.Client(base_url=served.url, trust_env=False) as client:
-        for _ in range(5):
+        for _ in range(6):
             time.sleep(0.6)
-            assert client.get("/healthz").status_code == 200
+            answer = client.get("/healthz")
+            assert answer.status_code == 200
+            ports.add(answer.extensions["network_stream"].get_extra_info("client_addr")[1])
+    assert len(ports) == 1  # A client connects again without a word.
 
 
 @pytest.mark.parametrize(
