@@ -30,7 +30,7 @@ from app.services.uploads import Uploads
 from app.settings import Settings
 from benchmarks.chaos.__main__ import SPEC
 from benchmarks.chaos.system import System, system
-from benchmarks.load import noop, rows
+from benchmarks.load import memory, noop, rows
 from benchmarks.load.client import Connection, Pace, percentile
 
 ROOM = {"SECATEUR_QUOTA_QUEUED_JOBS": "1000000"}
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--poll-rate", type=float, default=500.0, help="Polls per second.")
     parser.add_argument("--listeners", type=int, default=1000)
     parser.add_argument("--uploads", type=int, default=100)
+    parser.add_argument("--memory-minutes", type=float, default=30.0)
     parser.add_argument("--rows", type=int, nargs="*", default=[100, 10_000, 100_000])
     parser.add_argument("--queued", type=int, default=0, help="Of ten rows, how many wait.")
     asked = parser.parse_args()
@@ -227,17 +228,11 @@ def _listeners(running: System, asked: argparse.Namespace) -> Iterator[Row]:
 # --- uploads -----------------------------------------------------------------------------------
 def _uploads(running: System, asked: argparse.Namespace) -> Iterator[Row]:
     """The example model, so many times at once."""
-    edge = "edge"
-    body = (
-        f'--{edge}\r\nContent-Disposition: form-data; name="file"; filename="m.keras"\r\n'
-        "Content-Type: application/octet-stream\r\n\r\n"
-    ).encode() + MODEL_FILE.read_bytes()
-    body += f"\r\n--{edge}--\r\n".encode()
+    body, kind = _form()
 
     async def all_of_them() -> list[int]:
         async def one() -> int:
             connection = Connection(*_place(running))
-            kind = f"multipart/form-data; boundary={edge}"
             status, _ = await connection.ask("POST", "/v1/models", body, kind)
             await connection.close()
             return status
@@ -251,6 +246,38 @@ def _uploads(running: System, asked: argparse.Namespace) -> Iterator[Row]:
         f"{asked.uploads} parallel uploads of {len(body) / 1024:.0f} KiB",
         f"{time.perf_counter() - began:.1f} s; {_answers(counts)}; {_mib(running):.0f} MiB",
         "all 201",
+    )
+
+
+def _form() -> tuple[bytes, str]:
+    """A request with the example model, and its media type."""
+    edge = "edge"
+    body = (
+        f'--{edge}\r\nContent-Disposition: form-data; name="file"; filename="m.keras"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n"
+    ).encode() + MODEL_FILE.read_bytes()
+    return body + f"\r\n--{edge}--\r\n".encode(), f"multipart/form-data; boundary={edge}"
+
+
+# --- memory ------------------------------------------------------------------------------------
+def _memory(running: System, asked: argparse.Namespace) -> Iterator[Row]:
+    """Moderate work for a long time."""
+    with _services(running):
+        pass
+    servers = (running.database_url, running.broker_url)
+    work = memory.Work(
+        _place(running), json.dumps(SPEC).encode(), _form(), servers, asked.memory_minutes
+    )
+    told = asyncio.run(work.run(lambda: _mib(running)))
+    points = [told[round(share * (len(told) - 1) / 6)] for share in range(7)]
+    yield (
+        f"{memory.SUBMITS:g} submits and {memory.POLLS:g} polls a second for "
+        f"{asked.memory_minutes:g} minutes, {work.listened} streams and {work.uploaded} uploads "
+        "beside",
+        f"{_answers(work.statuses)}; the API's memory in seven equal steps: "
+        + ", ".join(f"{value:.0f}" for value in points)
+        + " MiB",
+        "flat",
     )
 
 
@@ -306,6 +333,7 @@ STEPS: dict[str, Callable[[System, argparse.Namespace], Iterator[Row]]] = {
     "requests": _requests,
     "listeners": _listeners,
     "uploads": _uploads,
+    "memory": _memory,
     "noops": _noops,
     "rows": _rows,
 }
