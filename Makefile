@@ -19,14 +19,16 @@ help:
 
 setup: $(READY)
 
+# Compiled at once: jobs run as users who may not write bytecode, and each would compile TensorFlow anew.
 $(READY): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Secateur needs Python 3.11, 3.12 or 3.13 on PATH; none was found. Install one, or name it: make PYTHON=/path/to/python"; exit 1; }
 	@command -v uv >/dev/null 2>&1 || test -x .uv/bin/uv || { $(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet uv; }
 	@UV=$$(command -v uv || echo .uv/bin/uv); \
 	set -e; \
 	$$UV venv --quiet --allow-existing --no-python-downloads --python "$$(command -v $(PYTHON))" .venv; \
-	VIRTUAL_ENV=.venv $$UV pip install --quiet --require-hashes -r requirements/dev.txt; \
-	VIRTUAL_ENV=.venv $$UV pip install --quiet --no-deps --no-build-isolation --editable .
+	VIRTUAL_ENV=.venv $$UV pip install --quiet --compile-bytecode --require-hashes -r requirements/dev.txt; \
+	VIRTUAL_ENV=.venv $$UV pip install --quiet --no-deps --no-build-isolation --editable .; \
+	$(BIN)/python -m compileall -q app workers
 	@touch $(READY)
 
 demo: setup

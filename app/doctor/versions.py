@@ -3,6 +3,8 @@
 import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import cache_from_source, find_spec
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
@@ -11,6 +13,11 @@ from app.observe import traces
 
 SHOWN = ("keras", "tensorflow")
 """Named even where all is well."""
+MOST_BARE = 0.5
+COMPILE = (
+    "Every job compiles the rest anew, which doubles the time until it begins: its user may not "
+    "keep it. Once: python -m compileall -q {}"
+)
 
 
 def versions() -> Iterator[Check]:
@@ -23,9 +30,24 @@ def versions() -> Iterator[Check]:
         "This machine can run the API and the reaper; for workers: pip install 'secateur[worker]'.",
         "warn",
     )
+    yield from _bytecode()
     if traces.wanted():
         there = traces.available()
         yield check("traces", "ok" if there else "warn", there or "not traced", traces.MISSING)
+
+
+def _bytecode() -> Iterator[Check]:
+    """Whether a job's process must compile what it imports: it may write nothing of it down."""
+    folders = [
+        Path(spec.origin).parent for name in SHOWN if (spec := find_spec(name)) and spec.origin
+    ]
+    files = [file for folder in folders for file in folder.rglob("*.py")]
+    if not files:
+        return
+    bare = sum(not Path(cache_from_source(str(file))).exists() for file in files)
+    said = f"{len(files) - bare:,} of {len(files):,} files of {' and '.join(SHOWN)} are compiled"
+    few = bare > MOST_BARE * len(files)
+    yield check("bytecode", "warn" if few else "ok", said, COMPILE.format(folders[0].parent))
 
 
 def _packages(name: str, extra: str, advice: str, state: str) -> Check:
