@@ -143,5 +143,6 @@ def _sum_up(good: dict[str, Result], files: list[Path], console: Console) -> Non
         if file.suffix in (".keras", ".tflite", ".html"):
             console.print(f"  {file}", highlight=False)
     console.print(
-        "\nTry it yourself: [bold]make serve[/], then open http://127.0.0.1:8000/docs (Swagger UI)."
+        "\nTry it yourself: [bold]make serve[/], then open http://127.0.0.1:8000/ "
+        "(Swagger UI: /docs)."
     )
