@@ -62,6 +62,7 @@ class Database:
         self.engine = _engine(url, limits or Limits())
         _measure(self.engine)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        self._looking = _without_transactions(self.engine)
         self.in_process = self.engine.dialect.name == "sqlite"
         """Whether statements are answered by this process itself, without a wait for a network;
         reads do not wait for writes either (WAL)."""
@@ -80,7 +81,7 @@ class Database:
 
         A session with its transaction costs more than many a statement.
         """
-        with self._guard("read"), self.engine.connect() as connection:
+        with self._guard("read"), self._looking.connect() as connection:
             yield connection
 
     @contextmanager
@@ -188,6 +189,14 @@ def _engine(url: str, limits: Limits) -> Engine:
         cursor.close()
 
     return engine
+
+
+def _without_transactions(engine: Engine) -> Engine:
+    """The same connections, for single statements: to begin and to roll back are questions to a
+    server too. SQLite's are opened that way."""
+    if engine.dialect.name == "sqlite":
+        return engine
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def _measure(engine: Engine) -> None:
