@@ -26,7 +26,7 @@ export default function JobsPage() {
       {all && all.length > 0 && (
         <Card title="Latest first">
           <Scroll label="Jobs">
-            <table>
+            <table className="lines">
               <thead>
                 <tr>
                   <th scope="col">Compare</th>
