@@ -62,10 +62,12 @@ class Database:
         self.engine = _engine(url, limits or Limits())
         _measure(self.engine)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
-        self._looking = _without_transactions(self.engine)
         self.in_process = self.engine.dialect.name == "sqlite"
         """Whether statements are answered by this process itself, without a wait for a network;
         reads do not wait for writes either (WAL)."""
+        # To begin and to roll back are questions to a server too; SQLite's driver does neither.
+        alone = {} if self.in_process else {"isolation_level": "AUTOCOMMIT"}
+        self._looking = self.engine.execution_options(**alone)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -189,14 +191,6 @@ def _engine(url: str, limits: Limits) -> Engine:
         cursor.close()
 
     return engine
-
-
-def _without_transactions(engine: Engine) -> Engine:
-    """The same connections, for single statements: to begin and to roll back are questions to a
-    server too. SQLite's are opened that way."""
-    if engine.dialect.name == "sqlite":
-        return engine
-    return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def _measure(engine: Engine) -> None:
