@@ -145,7 +145,8 @@ def _evidence(model: Any, order: Order) -> engine.Evidence | None:
     if not spec.prune.needs_data or order.dataset is None or order.dataset_path is None:
         return None
     data = load_data(
-        Path(order.dataset_path), order.dataset, completed(model, order.model), spec.seed
+        *(Path(order.dataset_path), order.dataset, completed(model, order.model), spec.seed),
+        judging=spec.prune.judges,
     )
     if order.dataset.unlabelled:
         # Each sample has to be asked for its answer; a glance is enough.

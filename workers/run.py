@@ -114,7 +114,10 @@ class Job:
                 write(model, "h5", self.scratch).unlink()
             if order.dataset is not None and order.dataset_path is not None:
                 info = completed(model, order.model)
-                data = load_data(Path(order.dataset_path), order.dataset, info, self.spec.seed)
+                data = load_data(
+                    *(Path(order.dataset_path), order.dataset, info, self.spec.seed),
+                    judging=self.spec.prune.judges,
+                )
                 self.data, self.objective = settled(
                     data, order.dataset, model, order.model.training, self.spec
                 )
@@ -149,7 +152,7 @@ class Job:
         """Bytes and latency: the target of parameters or MACs that reaches them. Scope sensitivity:
         the share of each layer."""
         spec = self.spec
-        if isinstance(spec.prune.target, AccuracyDropTarget):
+        if spec.prune.judges:
             return None
         allocator = self.pruner.allocator(original)
         if allocator is not None:
@@ -189,7 +192,7 @@ class Job:
         """Of accuracy, on test samples, where the target asks."""
         if self.data is None or self.objective is None:
             return None
-        if not isinstance(self.spec.prune.target, AccuracyDropTarget):
+        if not self.spec.prune.judges:
             return None
         with self.telling.phase("evaluating"):
             models = (original, final)

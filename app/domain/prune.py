@@ -183,7 +183,8 @@ class AccuracyDropTarget(Strict):
 
     Candidates are pruned and trained one after the other, each as the rest of the spec says, and
     judged on the validation samples: the loss and one standard error of it must be within the
-    limit. The test samples choose nothing: they give the final figure.
+    limit. Where no validation split is stored, half of a stored test split judges, since training
+    samples would flatter. The other test samples choose nothing: they give the final figure.
     """
 
     kind: Literal["accuracy_drop"] = "accuracy_drop"
@@ -382,6 +383,11 @@ class Prune(Strict):
         """What an accuracy_drop target makes small."""
         named = self.target.measure if isinstance(self.target, AccuracyDropTarget) else None
         return named or ("macs" if self.structured else "parameters")
+
+    @property
+    def judges(self) -> bool:
+        """Whether candidates are made and judged by what they lose."""
+        return isinstance(self.target, AccuracyDropTarget)
 
     @property
     def needs_data(self) -> bool:

@@ -1,7 +1,8 @@
 """A data set as the arrays that training, evaluation and calibration take.
 
 Numpy only. Splits that are not stored are made by the job's seed; the test split is held out
-first, by a random stream of its own, and is only ever used for the final figures.
+first, by a random stream of its own. It is only ever used for the final figures, but where a job
+chooses among candidates and no validation split is stored: then half of it chooses.
 """
 
 from collections.abc import Iterator
@@ -21,7 +22,10 @@ from workers.training.data_split import hold_out
 Array = np.ndarray[Any, Any]
 
 _TEST_STREAM, _VALIDATION_STREAM = 0, 1
+_NAMES = {"train": "training", "test": "test"}
 _INT32 = np.iinfo(np.int32)
+_CHOOSING_SHARE = 0.5
+"""Of a stored test split, where candidates are judged and no validation split is stored."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,19 @@ class Data:
     """What was done to the data that the user should know."""
 
 
-def load_data(path: Path, data: DatasetInfo, model: ModelInfo, seed: int) -> Data:
+def load_data(
+    path: Path, data: DatasetInfo, model: ModelInfo, seed: int, *, judging: bool = False
+) -> Data:
     """Read a data set, split it and shape it for a model.
 
     Inputs are float32 (int32 where the model takes integers), times `options.scale`; integer
     labels and class indexes are int32, other targets float32.
+
+    Args:
+        judging: the validation samples will say how much worse than the original a candidate is.
+            Training samples cannot: the original was trained on them, and what a candidate
+            remembers of that hides its losses. So they come from the test samples, where a test
+            split and no validation split is stored.
 
     Raises:
         DatasetMismatch: the data set does not fit the model.
@@ -85,7 +97,7 @@ def load_data(path: Path, data: DatasetInfo, model: ModelInfo, seed: int) -> Dat
     """
     adapt = adaptation(model, data)
     raw = read_splits(path, data)
-    splits, notes = _complete(raw, data, seed)
+    splits, notes = _complete(raw, data, seed, judging)
     converted = {}
     for name in ("train", "validation", "test"):
         # Popping lets the stored arrays go as soon as the converted ones exist.
@@ -95,32 +107,49 @@ def load_data(path: Path, data: DatasetInfo, model: ModelInfo, seed: int) -> Dat
 
 # --- splits ------------------------------------------------------------------------------------
 def _complete(
-    raw: dict[str, Raw], data: DatasetInfo, seed: int
+    raw: dict[str, Raw], data: DatasetInfo, seed: int, judging: bool
 ) -> tuple[dict[str, Raw], tuple[str, ...]]:
-    """Hold out what is not stored: test first, then validation, both from the training samples."""
-    options = data.options
-    notes = []
+    """Hold out what is not stored: test first, from the training samples, then validation."""
     splits = dict(raw)
     raw.clear()  # The caller's reference would keep every array alive twice.
     if ALL in splits:
         splits["train"] = splits.pop(ALL)
-    if "test" not in splits:
+    stored, notes = frozenset(splits), []
+    if "test" not in stored:
+        share = data.options.test_share
         splits["train"], splits["test"] = _held_out(
-            splits["train"], options.test_share, (seed, _TEST_STREAM), data
+            splits["train"], share, (seed, _TEST_STREAM), data
         )
         notes.append(
-            f"No test split is stored: {splits['test'].count:,} samples "
-            f"({options.test_share:.0%}) were held out for the final figures by seed {seed}."
+            f"No test split is stored: {splits['test'].count:,} samples ({share:.0%}) were held "
+            f"out for the final figures by seed {seed}."
         )
-    if "validation" not in splits:
-        splits["train"], splits["validation"] = _held_out(
-            splits["train"], options.validation_share, (seed, _VALIDATION_STREAM), data
+    if "validation" not in stored:
+        unseen = judging and "test" in stored and splits["test"].count > 1
+        source = "test" if unseen else "train"
+        share = _CHOOSING_SHARE if unseen else data.options.validation_share
+        splits[source], splits["validation"] = _held_out(
+            splits[source], share, (seed, _VALIDATION_STREAM), data
         )
         notes.append(
-            f"No validation split is stored: {splits['validation'].count:,} of the training "
-            f"samples ({options.validation_share:.0%}) were set aside by seed {seed}."
+            f"No validation split is stored: {splits['validation'].count:,} of the {_NAMES[source]} "
+            f"samples ({share:.0%}) were set aside by seed {seed}{_why(judging, unseen)}."
         )
     return splits, tuple(notes)
+
+
+def _why(judging: bool, unseen: bool) -> str:
+    if unseen:
+        return (
+            " to choose among the candidates, because the original may know the training samples "
+            "by heart; the final figures are of the rest"
+        )
+    if judging:
+        return (
+            ". Where the original was trained on them, what candidates lose looks less than it "
+            "is: store samples that it never saw as the test or validation split"
+        )
+    return ""
 
 
 def _held_out(

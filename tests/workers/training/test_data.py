@@ -34,9 +34,11 @@ def model(inputs: Shapes, outputs: Shapes, dtype: str = "float32") -> ModelInfo:
     )  # fmt: skip
 
 
-def load(path: Path, fitting: ModelInfo, seed: int = 0, **options: Any) -> Data:
+def load(
+    path: Path, fitting: ModelInfo, seed: int = 0, judging: bool = False, **options: Any
+) -> Data:
     info = inspect_dataset(path, path.name, DatasetOptions(**options))
-    return load_data(path, info, fitting, seed)
+    return load_data(path, info, fitting, seed, judging=judging)
 
 
 def parts(data: Data) -> list[Samples]:
@@ -121,6 +123,36 @@ def test_what_is_not_stored_comes_from_train(
     assert len(data.notes) == notes
     assert data.train.targets[0].shape == (counts[0], 1)
     assert data.train.targets[0].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("stored", "counts", "note"),
+    [
+        (["train", "test"], [100, 50, 50], "50 of the test samples (50%) were set aside by seed 0"),
+        (["train", "val", "test"], [100, 100, 100], None),
+        (["train"], [72, 8, 20], "trained on them, what candidates lose looks less than it is"),
+    ],
+)
+def test_what_judges_candidates_is_new_to_the_original_where_possible(
+    tmp_path: Path, stored: list[str], counts: list[int], note: str | None
+) -> None:
+    arrays = {f"x_{split}": rows(100, 4) for split in stored}
+    arrays |= {f"y_{split}": np.arange(100) % 5 for split in stored}
+    data = load(npz(tmp_path, **arrays), model({"in": (4,)}, {"out": (5,)}), judging=True)
+    assert [part.count for part in parts(data)] == counts
+    assert (note is None and not data.notes) or (note is not None and note in data.notes[-1])
+    if stored == ["train", "test"]:
+        chooses, final = (part.inputs["in"][:, 0] for part in (data.validation, data.test))
+        assert sorted([*chooses, *final]) == list(range(100))
+        for part in (data.validation, data.test):
+            np.testing.assert_array_equal(np.bincount(part.targets[0]), [10] * 5)
+
+
+def test_a_single_test_sample_gives_the_final_figure(tmp_path: Path) -> None:
+    arrays = {"x_train": rows(20, 4), "y_train": np.arange(20) % 5}
+    arrays |= {"x_test": rows(1, 4), "y_test": np.arange(1)}
+    data = load(npz(tmp_path, **arrays), model({"in": (4,)}, {"out": (5,)}), judging=True)
+    assert [part.count for part in parts(data)] == [18, 2, 1]
 
 
 def test_several_inputs_and_outputs_come_in_the_models_order(tmp_path: Path) -> None:
