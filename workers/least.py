@@ -109,8 +109,8 @@ class Least:
         """The model as it is, where no candidate was good enough."""
         said = (
             f"none of {len(search.trials)} candidates stayed within {search.target.max_points:g} "
-            "points of the original on validation samples, a standard error included; more epochs, "
-            "more samples, a teacher (fine_tune.distillation) or a larger max_points may help"
+            "points of the original on validation samples, with 95 % confidence; more epochs, more "
+            "samples, a teacher (fine_tune.distillation) or a larger max_points may help"
         )
         state.resolved = Resolved(prune=None, trials=tuple(search.trials), note=said)
         for step, share in enumerate(engine.shares(self.pruner.spec.schedule)):

@@ -182,9 +182,9 @@ class AccuracyDropTarget(Strict):
     """As small as possible while at most so much accuracy is lost.
 
     Candidates are pruned and trained one after the other, each as the rest of the spec says, and
-    judged on the validation samples: the loss and one standard error of it must be within the
-    limit. Where no validation split is stored, half of a stored test split judges, since training
-    samples would flatter. The other test samples choose nothing: they give the final figure.
+    judged on the validation samples: with 95 % confidence, the loss must be within the limit.
+    Where no validation split is stored, half of a stored test split judges, since training samples
+    would flatter. The other test samples choose nothing: they give the final figure.
     """
 
     kind: Literal["accuracy_drop"] = "accuracy_drop"

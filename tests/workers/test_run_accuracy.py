@@ -79,7 +79,7 @@ def test_the_smallest_candidate_that_is_good_enough(
     good = [
         trial
         for trial in target.trials
-        if trial.interval and trial.value + (trial.interval[1] - trial.value) / 1.96 <= 5.0
+        if trial.interval and trial.value + (trial.interval[1] - trial.value) * 1.645 / 1.96 <= 5.0
     ]
     assert good
     best = min(good, key=lambda trial: trial.keep)

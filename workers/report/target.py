@@ -177,6 +177,11 @@ def _drop(target: AccuracyDropTarget, resolved: Resolved | None, lost: Lost | No
             f"the candidate lost {resolved.value or 0.0:.2f} points on the validation samples that "
             "chose it"
         )
+        if lost.interval[0] <= target.max_points:
+            note += (
+                f"; these test samples cannot tell the two apart: the 95 % interval begins at "
+                f"{lost.interval[0]:.2f}"
+            )
     return TargetFigure(
         kind="accuracy_drop",
         asked=target.max_points,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from app.domain.metrics import TrialFigure
 from app.domain.prune import AccuracyDropTarget
-from workers.evaluation.lost import cautious
+from workers.evaluation.lost import at_most
 
 SMALLEST = {"macs": 0.02, "parameters": 0.002}
 """Shares below are not tried; zeros go further than smaller layers."""
@@ -49,9 +49,9 @@ class Search:
     """Shares whose candidates could not be made."""
 
     def fits(self, trial: TrialFigure) -> bool:
-        """Whether a candidate has lost no more than asked, a standard error included."""
+        """Whether a candidate has lost no more than asked, with 95 % confidence."""
         assert trial.interval is not None
-        return cautious(trial.value, trial.interval) <= self.target.max_points
+        return at_most(trial.value, trial.interval) <= self.target.max_points
 
     @property
     def count(self) -> int:

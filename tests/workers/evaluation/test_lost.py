@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from workers.evaluation.lost import cautious, lost, right
+from workers.evaluation.lost import at_most, lost, right
 from workers.training.data import Samples
 from workers.training.objective import Objective, OutputObjective
 
@@ -18,7 +18,7 @@ def test_paired_differences_by_hand() -> None:
     half = 1.959964 * np.sqrt((8 - 100 * 0.04**2) / 99) * 100 / 10
     assert found.points == pytest.approx(4.0)
     assert found.interval == pytest.approx((4.0 - half, 4.0 + half), rel=1e-6)
-    assert cautious(found.points, found.interval) == pytest.approx(4.0 + half / 1.959964)
+    assert at_most(found.points, found.interval) == pytest.approx(4.0 + half * 1.644854 / 1.959964)
 
 
 def test_the_output_that_lost_most_counts() -> None:
