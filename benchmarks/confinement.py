@@ -19,8 +19,8 @@ from app.services.examples import FILES
 from app.settings import Settings
 from tests.workers.orders import make_order
 from workers.confinement import Limits
+from workers.parent import Child
 from workers.protocol import Done, Ready, parse
-from workers.spare import Child
 from workers.users import Users
 
 PAIRS = 7

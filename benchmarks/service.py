@@ -64,11 +64,11 @@ def _spec(ids: dict[str, str], **fine_tune: Any) -> dict[str, Any]:
 
 
 def _idle(service: Service) -> None:
-    """Until the worker's spare has imported TensorFlow and waits."""
-    spare = service.until(lambda: service.job_processes(), "a spare")[0]
+    """Until the template of jobs' processes has imported TensorFlow and waits."""
+    template = service.until(service.template, "the template")
     calm = 0
     while calm < 5:
-        calm = calm + 1 if spare.cpu_percent(interval=0.3) < 1 else 0
+        calm = calm + 1 if template.cpu_percent(interval=0.3) < 1 else 0
 
 
 def running(service: Service, ids: dict[str, str], folder: Path) -> list[tuple[str, str, str]]:

@@ -11,8 +11,8 @@ from app.adapters.queue import TASK_NAME, celery_app
 from app.domain.confinement import Confinement
 from app.logs import configure
 from app.settings import Settings
+from workers.parent import DRAIN_PREFIX, sweep_folders
 from workers.probe import probe
-from workers.spare import DRAIN_PREFIX, sweep_folders
 from workers.tasks import Doorway
 
 settings = Settings()

@@ -1,8 +1,8 @@
-"""A job's own process: started before it is needed, given one order, and gone after it.
+"""A job's own process: made for one order, and gone after it.
 
-`python -m workers.child '<Confines as JSON>'`: confines itself, imports TensorFlow, seals the
-confinement, says `ready` on standard output, reads one order from standard input, carries it out.
-Standard error is the job's log.
+It confines itself, says `ready` on standard output, reads one order from standard input, carries it
+out. Standard error is the job's log. Mostly it is a copy of `workers.template`, which has imported
+TensorFlow; `python -m workers.child '<Confines as JSON>'` imports it itself, confined already.
 """
 
 import os
@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from workers.confinement import Confines, enter, seal
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     Work = Callable[[Order, Reporter], tuple[dict[str, Any], list[str]]]
 
+PROGRAM = (sys.executable, "-I", "-m", "workers.child")
+"""Isolated: neither the environment nor the current folder adds modules."""
 EXIT_AFTER_REFUSAL = 3
 UNUSED = ("IPython", "jax", "matplotlib.pyplot", "pandas", "sklearn")
 """What Keras and TensorFlow import wherever it is installed, for things that no job asks of them.
@@ -28,16 +30,20 @@ Of an environment that has them all they took a third of the time to start, and 
 """
 
 
-def main(load: "Callable[[], Work] | None" = None) -> int:
+def main(loads: "Callable[[], Work] | None" = None) -> int:
     """Live the life of a job's process; the exit status is 0 when the order was carried out.
 
     Args:
-        load: imports what carries out orders, and answers it; TensorFlow's by default.
+        loads: imports what carries out orders, and answers it; TensorFlow's by default.
     """
-    confines = Confines.model_validate_json(sys.argv[1])
+    return live(Confines.model_validate_json(sys.argv[1]), loads or load)
+
+
+def live(confines: Confines, loads: "Callable[[], Work]") -> int:
+    """The same, confined so."""
     entered = enter(confines)
     pipe = _pipe()
-    work = (load or _load)()
+    work = loads()
     from workers.protocol import Ready, Reporter
 
     confinement = seal(entered)
@@ -57,7 +63,8 @@ def _pipe() -> IO[str]:
     return pipe
 
 
-def _load() -> "Work":
+def load() -> "Work":
+    """Import what carries out orders, which takes seconds."""
     # An import of a module that is None fails as that of one which is not installed.
     modules: dict[str, Any] = sys.modules
     modules.update(dict.fromkeys(UNUSED))
@@ -94,9 +101,12 @@ def _log(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
-if __name__ == "__main__":
-    status = main()
-    # Interpreter and TensorFlow shutdown take a second and can hang; everything is written.
+def leave(status: int) -> NoReturn:
+    """End at once: shutting interpreter and TensorFlow down takes a second and can hang."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+if __name__ == "__main__":
+    leave(main())

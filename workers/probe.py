@@ -6,8 +6,8 @@ import time
 from app.domain.confinement import Confinement, Mechanism
 from app.settings import Settings
 from workers.confinement import Limits
+from workers.parent import Child
 from workers.protocol import Ready, parse
-from workers.spare import Child
 from workers.users import Users
 
 PROGRAM = (sys.executable, "-I", "-m", "workers.confinement.trial")

@@ -16,9 +16,9 @@ from app.domain.metrics import Metrics
 from app.domain.ports import Blob, Store
 from app.services import lifecycle
 from app.settings import Settings
+from workers.parent import Child
 from workers.protocol import Done, Saved
 from workers.reading_back import read_back
-from workers.spare import Child
 
 LOG_SECONDS = 10.0
 """How long a store that is away is waited for where only the log is left to be stored."""

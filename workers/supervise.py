@@ -37,6 +37,7 @@ from app.settings import Settings
 from workers import disk
 from workers.endings import from_exit_status
 from workers.heart import Cancelled, Heart
+from workers.parent import Child
 from workers.phases import Phases
 from workers.protocol import (
     TALK_LIMIT_BYTES,
@@ -49,7 +50,6 @@ from workers.protocol import (
     Told,
     parse,
 )
-from workers.spare import Child
 from workers.storing import Storage, Untrusted
 
 START_SECONDS = 120.0

@@ -17,8 +17,8 @@ from app.observe import traces
 from app.services import lifecycle
 from app.settings import Settings
 from workers.confinement import Limits
+from workers.nursery import Nursery
 from workers.presence import Presence
-from workers.spare import Nursery
 from workers.supervise import Supervisor
 from workers.users import Users
 
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 class Doorway:
-    """One per pool process; holds the database, the store and the warm spare."""
+    """One per pool process; holds the database, the store and where jobs' processes come from."""
 
     def __init__(self, settings: Settings, draining: Callable[[], bool]) -> None:
         self.settings = settings
@@ -40,7 +40,7 @@ class Doorway:
         self._presence = Presence(self.database, self.name)
 
     def open(self, confinement: Confinement) -> None:
-        """Tell what jobs can be confined by, start the first spare."""
+        """Tell what jobs can be confined by, start importing TensorFlow."""
         traces.begin("worker")
         told = log.warning if confinement.missing else log.info
         told("confinement", said=confinement.sentence, worker=self.name)
@@ -50,7 +50,7 @@ class Doorway:
         self.nursery.prepare()
 
     def close(self) -> None:
-        """End the spare, give connections back."""
+        """End the template, give connections back."""
         self._presence.end()
         self.nursery.close()
         self.database.close()
@@ -76,9 +76,6 @@ class Doorway:
             )
             log.info("claimed", kind=attempt.kind, queue=word)
             child = self.nursery.take()
-            if attempt.kind != "prune":
-                # Quick questions measure nothing that the next import of TensorFlow could disturb.
-                self.nursery.prepare()
             try:
                 ended = Supervisor(
                     self.database,
@@ -91,9 +88,6 @@ class Doorway:
             finally:
                 child.close()
             log.info("ended", status=str(ended) if ended else "not ours")
-            if not self.draining():
-                # Only now: importing TensorFlow beside a job would slow it, and its measuring.
-                self.nursery.prepare()
         except SecateurError as error:
             # The row is untouched, or its lease runs out: the reaper brings the job back.
             log.error("attempt_abandoned", reason=error.detail)

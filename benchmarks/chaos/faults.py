@@ -12,6 +12,7 @@ import redis
 
 from benchmarks.chaos.history import History
 from benchmarks.chaos.system import Part, System
+from workers.template import NAME
 
 AT_ONCE = 3
 GAP_SECONDS = (0.5, 2.5)
@@ -176,7 +177,6 @@ class Faults:
 
 def _is_job(process: psutil.Process) -> bool:
     try:
-        command = " ".join(process.cmdline())
+        return process.name() == NAME or "light_child" in " ".join(process.cmdline())
     except psutil.Error:
         return False
-    return "workers.child" in command or "light_child" in command

@@ -12,21 +12,23 @@ from celery import bin as celery_bin  # noqa: F401  (the command imports the app
 from celery.__main__ import main
 
 import workers.tasks
-from workers.spare import Child, Nursery
+from workers.nursery import Nursery
+from workers.parent import Child
 
 CHILD = Path(__file__).with_name("light_child.py")
 
 
 class LightNursery(Nursery):
-    """Its spares are ready at once."""
+    """Without a template: these processes start at once."""
 
     def prepare(self) -> None:
-        """Start a spare unless one waits."""
-        if self._spare is None or not self._spare.alive():
-            self.close()
-            program = (sys.executable, "-I", "-S", str(CHILD))
-            arguments = (os.environ["CHAOS_RESULT"], os.environ["CHAOS_CHILD_SECONDS"])
-            self._spare = Child(self._limits, program + arguments, users=self._users)
+        """Nothing is needed."""
+
+    def take(self) -> Child:
+        """A process for one job."""
+        program = (sys.executable, "-I", "-S", str(CHILD))
+        arguments = (os.environ["CHAOS_RESULT"], os.environ["CHAOS_CHILD_SECONDS"])
+        return Child(self._limits, program + arguments, self._users)
 
 
 workers.tasks.Nursery = LightNursery  # type: ignore[misc]

@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import psutil
 
+from workers.template import NAME
+
 SECATEUR = Path(sys.executable).with_name("secateur")
 PATIENCE_SECONDS = 180.0
 """For what takes seconds on an idle machine; tests fail by it, and never measure with it."""
@@ -111,15 +113,25 @@ class Service:
         return []
 
     def job_processes(self, queue: str = "jobs") -> list[psutil.Process]:
-        """The worker's children that run jobs, or wait for one."""
+        """What runs a job of the worker's."""
         found = []
         for process in self.worker_processes(queue):
             try:
-                if "workers.child" in process.cmdline():
+                if process.name() == NAME:
                     found.append(process)
             except psutil.Error:
                 continue  # It has just ended.
         return found
+
+    def template(self, queue: str = "jobs") -> psutil.Process | None:
+        """What jobs' processes of the worker's are copied from, once it has started."""
+        for process in self.worker_processes(queue):
+            try:
+                if "workers.template" in process.cmdline() and process.name() != NAME:
+                    return process
+            except psutil.Error:
+                continue
+        return None
 
     def broker_url(self) -> str:
         return f"unix://{self.data_dir / 'run' / 'valkey.sock'}"

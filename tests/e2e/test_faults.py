@@ -163,7 +163,7 @@ def test_a_killed_broker_is_restarted(service: Service, uploaded: dict[str, Any]
 
 def test_ctrl_c_stops_every_process(tmp_path: Path) -> None:
     with serve(tmp_path / "data") as other:
-        other.until(lambda: other.job_processes(), "a spare")
+        other.until(lambda: other.template(), "the template of jobs' processes")
         processes = other.processes()
         assert len(processes) >= 6
         other.process.send_signal(signal.SIGINT)
@@ -248,11 +248,11 @@ def test_the_api_and_the_workers_parents_never_load_tensorflow(
     assert undisturbed["status"] == "succeeded"
 
     def loading() -> dict[bool, bool]:
-        """Whether any job process, and any other process, has TensorFlow loaded."""
+        """Whether any template or job process, and any other process, has TensorFlow loaded."""
         found = {True: False, False: False}
         for process in service.processes():
             try:
-                is_child = "workers.child" in process.cmdline()
+                is_child = "workers.template" in process.cmdline()
                 loads = any("tensorflow" in region.path for region in process.memory_maps())
             except psutil.AccessDenied:
                 # Nobody but root may look into a job's process, and only those are so closed.
@@ -262,7 +262,7 @@ def test_the_api_and_the_workers_parents_never_load_tensorflow(
             found[is_child] = found[is_child] or loads
         return found
 
-    service.until(lambda: loading()[True], "a spare to load TensorFlow")
+    service.until(lambda: loading()[True], "a template to load TensorFlow")
     assert loading()[False] is False
 
 

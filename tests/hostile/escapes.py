@@ -170,6 +170,8 @@ NEEDED = {
     "the number of cores": lambda: os.cpu_count() or 1 / 0,
     "/dev/null": lambda: open("/dev/null", "w").write("x"),
 }
+if "tensorflow" in sys.modules:
+    sys.modules["tensorflow"].reduce_sum([1.0, 2.0])  # Starts its threads.
 found = {
     "escapes": {name: outcome(name, attempt) for name, attempt in ESCAPES.items()},
     "needed": {name: outcome(name, attempt) for name, attempt in NEEDED.items()},

@@ -1,4 +1,4 @@
-"""Jobs that attack, in the real child: its own `main`, with other work than pruning.
+"""Jobs that attack, in copies of the real template: its own `main`, with other work than pruning.
 
 Nothing of this can be reached in production: there `main` gets no work from outside.
 """
@@ -15,14 +15,15 @@ from app.domain.job import Attempt, Status
 from tests.workers.results import RESULTS
 from tests.workers.test_supervise import World
 from workers.confinement import Limits
-from workers.spare import Child
+from workers.nursery import Template
+from workers.parent import Child
 from workers.supervise import Supervisor
 from workers.users import Users
 
 START = """
 import ctypes, errno, os, socket, subprocess, sys, threading, time
 from pathlib import Path
-from workers import child
+from workers import child, template
 
 PARAMETERS = {parameters!r}
 METRICS = {metrics!r}
@@ -38,8 +39,7 @@ def load():
 {imports}
     return work
 
-sys.stdout.flush()
-os._exit(child.main(load))
+template.main(load)
 """
 
 
@@ -66,11 +66,13 @@ class Jail(World):
     @contextmanager
     def child(self, program: tuple[str, ...]) -> Iterator[Child]:
         limits = self.limits or Limits.of(self.settings)
-        child = Child(limits, program, Users.of(self.settings))
+        template = Template(program)
+        child = Child(limits, template.copy, Users.of(self.settings))
         try:
             yield child
         finally:
             child.close()
+            template.close()
             assert not child.folder.exists()
 
     def failure(self, body: str, **parameters: Any) -> tuple[str, str]:

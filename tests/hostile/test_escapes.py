@@ -1,4 +1,4 @@
-"""Every way out that we could think of, tried by a job in the real child."""
+"""Every way out that we could think of, tried by a job in a copy of the real template."""
 
 import json
 import os
@@ -16,8 +16,8 @@ from tests.hostile.jail import Jail, jail
 from workers import disk
 from workers.confinement import Limits
 from workers.confinement.environment import ALLOWED
+from workers.parent import Child
 from workers.protocol import Ready, parse
-from workers.spare import Child
 
 ESCAPES = Path(__file__).with_name("escapes.py").read_text()
 IDLE = "time.sleep(60)"

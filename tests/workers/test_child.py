@@ -15,6 +15,6 @@ def test_what_no_job_uses_is_not_imported(name: str, monkeypatch: pytest.MonkeyP
         monkeypatch.setitem(sys.modules, each, SimpleNamespace())  # Put back afterwards.
     monkeypatch.setitem(sys.modules, "workers.run", SimpleNamespace(run=len))
     importlib.import_module(name)
-    assert child._load() is len
+    assert child.load() is len
     with pytest.raises(ImportError):
         importlib.import_module(name)

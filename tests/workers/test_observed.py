@@ -22,7 +22,7 @@ from app.services.dispatch import Reaper
 from app.settings import Settings
 from tests.workers.test_supervise import SilentQueue, World
 from workers.confinement import Limits
-from workers.spare import Child
+from workers.parent import Child
 from workers.tasks import Doorway
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

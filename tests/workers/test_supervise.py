@@ -29,8 +29,8 @@ from app.services.uploads import Uploads
 from app.settings import Settings
 from tests.workers.results import RESULTS
 from workers.confinement import Limits, environment
+from workers.parent import Child
 from workers.protocol import LINE_LIMIT_BYTES
-from workers.spare import Child
 from workers.supervise import Supervisor
 
 

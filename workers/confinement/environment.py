@@ -21,6 +21,8 @@ ALLOWED = frozenset(
         "CUDA_VISIBLE_DEVICES",
         "MALLOC_ARENA_MAX",
         "JOBLIB_MULTIPROCESSING",
+        "JE_ARROW_MALLOC_CONF",
+        "OPENBLAS_NUM_THREADS",
     }
 )
 
@@ -50,6 +52,10 @@ def environment(folder: Path) -> dict[str, str]:
         "MALLOC_ARENA_MAX": "4",
         # It would try, fail and warn: there are no other processes.
         "JOBLIB_MULTIPROCESSING": "0",
+        # Threads that start at import: only a process of one thread may be copied. TensorFlow's own
+        # come later, and use all cores.
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",
+        "OPENBLAS_NUM_THREADS": "1",
     }
 
 

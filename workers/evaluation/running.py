@@ -11,7 +11,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import onnxruntime as ort
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
@@ -96,6 +95,8 @@ def _place(name: str) -> tuple[int, str]:
 
 # --- ONNX Runtime ------------------------------------------------------------------------------
 def _onnx(file: Path, threads: int) -> Opened:
+    import onnxruntime as ort  # It starts a thread, and the template may not have one.
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     try:

@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import onnxruntime as ort
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
@@ -134,6 +133,8 @@ def onnxruntime_call(file: Path, inputs: Mapping[str, Array], threads: int = 1) 
 
 def one_session(file: Path, inputs: Mapping[str, Array], threads: int = 1) -> Call:
     """A call of an ONNX file, always by the same session."""
+    import onnxruntime as ort  # It starts a thread, and the template may not have one.
+
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads

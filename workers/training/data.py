@@ -132,8 +132,9 @@ def _complete(
             splits[source], share, (seed, _VALIDATION_STREAM), data
         )
         notes.append(
-            f"No validation split is stored: {splits['validation'].count:,} of the {_NAMES[source]} "
-            f"samples ({share:.0%}) were set aside by seed {seed}{_why(judging, unseen)}."
+            f"No validation split is stored: {splits['validation'].count:,} of the "
+            f"{_NAMES[source]} samples ({share:.0%}) were set aside by seed {seed}"
+            f"{_why(judging, unseen)}."
         )
     return splits, tuple(notes)
 

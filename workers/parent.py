@@ -1,4 +1,4 @@
-"""The warm spare: a child process that has imported TensorFlow and waits for its one order."""
+"""The parent's end of a job's process: its folder, its pipes, its end."""
 
 import os
 import resource
@@ -6,18 +6,15 @@ import selectors
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from workers.confinement import Confines, Limits, environment
 from workers.protocol import LINE_LIMIT_BYTES
 from workers.users import Lease, Users
-
-PROGRAM = (sys.executable, "-I", "-m", "workers.child")
-"""Isolated: neither the environment nor the current folder adds modules."""
-
 
 FOLDER_PREFIX = "secateur-job-"
 DRAIN_PREFIX = "secateur-drain-"
@@ -54,21 +51,45 @@ def _runs(pid: int) -> bool:
     return True
 
 
+class Process(Protocol):
+    """What `Child` asks of a process, however it was made."""
+
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+    cpu_seconds: float
+    """CPU time used, once it is waited for."""
+
+    @property
+    def pid(self) -> int:
+        """Process id, and the id of its process group."""
+
+    def poll(self) -> int | None:
+        """Exit status, or minus the signal's number; None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The same at the end. Raises `subprocess.TimeoutExpired`."""
+
+    def kill(self) -> None:
+        """End it and what it has started; nothing where it was waited for."""
+
+
+Make = Callable[[Confines, IO[bytes]], Process]
+"""Makes a process that is confined so, and whose standard error is this file."""
+
+
 class Child:
     """One child process and its folder; the parent's end of the pipes.
 
     Args:
         limits: resource limits.
-        program: what to run; it gets its `Confines` as one more argument.
+        made: what makes it; or a program, which gets its `Confines` as one more argument.
         users: who lends it a user of its own, where this process is root.
     """
 
     def __init__(
-        self, limits: Limits, program: tuple[str, ...] = PROGRAM, users: Users | None = None
+        self, limits: Limits, made: Make | tuple[str, ...], users: Users | None = None
     ) -> None:
         self.limits = limits
-        self.cpu_seconds = 0.0
-        """CPU time used, once `exit_status` is known."""
         self.folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
         self.out = self.folder / "out"
         self.scratch = self.folder / "scratch"
@@ -82,17 +103,10 @@ class Child:
             parent=os.getpid(),
             user=self._lease.uid if self._lease else None,
         )
+        make = partial(Program, made) if isinstance(made, tuple) else made
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [*program, confines.model_dump_json()],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                cwd=self.folder,
-                env=environment(self.folder),
-                process_group=0,
-            )
-        self._lines = _Lines(_pipe(self._process.stdout))
+            self._process: Process = make(confines, log)
+        self._lines = _Lines(self._process.stdout)
 
     def _lend(self, users: Users) -> Lease | None:
         """A user for the process, who owns what it may write; None says itself in its `ready`."""
@@ -118,9 +132,14 @@ class Child:
         """Process id, and the id of its process group."""
         return self._process.pid
 
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time used, once `exit_status` is known."""
+        return self._process.cpu_seconds
+
     def order(self, line: str) -> None:
         """Hand over the order; a child that died meanwhile shows by its exit status."""
-        pipe = _pipe(self._process.stdin)
+        pipe = self._process.stdin
         try:
             pipe.write(line.encode() + b"\n")
             pipe.close()
@@ -133,14 +152,11 @@ class Child:
 
     def exit_status(self) -> int:
         """Wait for the end: the exit status, or minus the signal's number."""
-        before = _waited_for()
         try:
             return self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self.kill()
             return self._process.wait()
-        finally:
-            self.cpu_seconds += _waited_for() - before
 
     def alive(self) -> bool:
         """Whether the process still runs."""
@@ -148,12 +164,7 @@ class Child:
 
     def kill(self) -> None:
         """End the whole process group at once."""
-        if self._process.returncode is not None:
-            return  # Waited for: the number may be another's by now.
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        self._process.kill()
 
     def end(self) -> None:
         """End the process and wait for it: its files are what they will be."""
@@ -165,7 +176,7 @@ class Child:
         self.end()
         for pipe in (self._process.stdin, self._process.stdout):
             try:
-                _pipe(pipe).close()
+                pipe.close()
             except BrokenPipeError:
                 pass
         discard(self.folder)
@@ -174,15 +185,59 @@ class Child:
             self._lease = None
 
 
+class Program:
+    """A program of its own."""
+
+    def __init__(self, program: tuple[str, ...], confines: Confines, log: IO[bytes]) -> None:
+        folder = Path(confines.folder)
+        self._started = subprocess.Popen(
+            [*program, confines.model_dump_json()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=folder,
+            env=environment(folder),
+            process_group=0,
+        )
+        assert self._started.stdin is not None
+        assert self._started.stdout is not None
+        self.stdin, self.stdout = self._started.stdin, self._started.stdout
+        self.cpu_seconds = 0.0
+
+    @property
+    def pid(self) -> int:
+        """As `Process` says."""
+        return self._started.pid
+
+    def poll(self) -> int | None:
+        """As `Process` says."""
+        return self._started.poll()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """As `Process` says."""
+        before = _waited_for()
+        status = self._started.wait(timeout)
+        self.cpu_seconds += _waited_for() - before
+        return status
+
+    def kill(self) -> None:
+        """As `Process` says."""
+        if self._started.returncode is None:  # Waited for, the number may be another's by now.
+            kill_group(self.pid)
+
+
+def kill_group(leader: int) -> None:
+    """End a group of processes at once."""
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
 def _waited_for() -> float:
     """CPU seconds of all children that were waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-    assert pipe is not None
-    return pipe
 
 
 class _Lines:
@@ -205,31 +260,3 @@ class _Lines:
         if len(self._rest) > LINE_LIMIT_BYTES:
             raise ValueError(f"a line is longer than {LINE_LIMIT_BYTES} bytes")
         return lines
-
-
-class Nursery:
-    """Keeps one spare child ready."""
-
-    def __init__(self, limits: Limits, users: Users | None = None) -> None:
-        self._limits = limits
-        self._users = users
-        self._spare: Child | None = None
-
-    def prepare(self) -> None:
-        """Start a spare unless one waits."""
-        if self._spare is None or not self._spare.alive():
-            self.close()
-            self._spare = Child(self._limits, users=self._users)
-
-    def take(self) -> Child:
-        """The spare, or a fresh child; the caller closes it."""
-        self.prepare()
-        child, self._spare = self._spare, None
-        assert child is not None
-        return child
-
-    def close(self) -> None:
-        """End the spare."""
-        if self._spare is not None:
-            self._spare.close()
-            self._spare = None
