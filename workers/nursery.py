@@ -100,6 +100,14 @@ class Template:
         """What it wrote."""
         return self._log.read_bytes()
 
+    def ended_by_itself(self) -> bool:
+        """Whether the process comes to its end, whose socket is closed already."""
+        try:
+            self._process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def kill(self) -> None:
         """End it at once; copies end with it."""
         self._process.kill()
@@ -129,7 +137,7 @@ class Copy:
             streams = (their_input, their_output, log.fileno())
             ask(template.socket, Question(do="copy", confines=confines), streams)
         except OSError:
-            self._lost()
+            self._lost(gone=True)
         finally:
             os.close(their_input)
             os.close(their_output)
@@ -177,7 +185,7 @@ class Copy:
         try:
             ask(self._template.socket, question)
         except OSError:
-            self._lost()
+            self._lost(gone=True)
             return None
         told = self._answered(PATIENCE_SECONDS)
         if told is None and self.returncode is None:
@@ -188,18 +196,18 @@ class Copy:
         try:
             told = answered(self._template.socket, max(seconds, POLL_SECONDS))
         except OSError:
-            self._lost()
+            self._lost(gone=True)
             return None
         self._template.ready = self._template.ready or told is not None
         return told
 
-    def _lost(self) -> None:
+    def _lost(self, *, gone: bool = False) -> None:
         """Without its template, and so ended with it."""
-        died = not self._template.alive()
+        ended = gone and self._template.ended_by_itself()
         self._template.kill()
         status = self._template.status()
         # Where it came to its end by itself before it had copied itself, it could not import.
-        self.returncode = status if died and not self._pid and status else -signal.SIGKILL
+        self.returncode = status if ended and not self._pid and status else -signal.SIGKILL
         if not self._pid:
             with self._log.open("ab") as log:
                 log.write(self._template.last_words())
