@@ -11,9 +11,18 @@ from app.intake.models import inspect_model
 
 
 def make_order(
-    model: Path, folder: Path, spec: dict[str, Any], kind: str = "prune", data: Path | None = None
+    model: Path,
+    folder: Path,
+    spec: dict[str, Any],
+    kind: str = "prune",
+    data: Path | None = None,
+    **options: Any,
 ) -> Order:
-    """An order to be carried out in `folder`, without latencies unless the spec says so."""
+    """An order to be carried out in `folder`, without latencies unless the spec says so.
+
+    Args:
+        options: of the data set.
+    """
     for name in ("out", "scratch"):
         (folder / name).mkdir(exist_ok=True)
     asked = {"model": "mdl_1", "evaluate": {"latency": None}, **spec}
@@ -25,7 +34,7 @@ def make_order(
             "spec": PruningSpec.model_validate(asked),
             "model": inspect_model(model, model.name),
             "model_path": str(model),
-            "dataset": data and inspect_dataset(data, data.name, DatasetOptions()),
+            "dataset": data and inspect_dataset(data, data.name, DatasetOptions(**options)),
             "dataset_path": data and str(data),
             "out": str(folder / "out"),
             "scratch": str(folder / "scratch"),
