@@ -31,7 +31,7 @@ from app.settings import Settings
 from benchmarks.chaos.__main__ import SPEC
 from benchmarks.chaos.system import System, system
 from benchmarks.load import memory, noop, rows
-from benchmarks.load.client import Connection, Pace, percentile
+from benchmarks.load.client import Connection, Pace, Submits, percentile
 
 ROOM = {"SECATEUR_QUOTA_QUEUED_JOBS": "1000000"}
 Row = tuple[str, str, str]
@@ -91,17 +91,6 @@ def _place(running: System) -> tuple[str, int]:
 
 
 # --- requests ----------------------------------------------------------------------------------
-class _Submits(Pace):
-    """Remembers the jobs that were made."""
-
-    def __init__(self, host: str, port: int, rate: float, connections: int) -> None:
-        super().__init__(host, port, rate, connections)
-        self.ids: list[str] = []
-
-    def heard(self, body: bytes) -> None:
-        self.ids.append(json.loads(body)["id"])
-
-
 def _requests(running: System, asked: argparse.Namespace) -> Iterator[Row]:
     """Submits at 100/s, polls at 500/s, and both at once.
 
@@ -114,8 +103,7 @@ def _requests(running: System, asked: argparse.Namespace) -> Iterator[Row]:
     ids: list[str] = []
 
     def submits() -> tuple[Pace, Any]:
-        pace = _Submits(*_place(running), asked.submit_rate, 20)
-        pace.ids = ids
+        pace = Submits(_place(running), asked.submit_rate, 20, ids)
         return pace, pace.run(seconds, lambda: submit)
 
     def polls() -> tuple[Pace, Any]:
@@ -160,7 +148,7 @@ async def _warm(place: tuple[str, int], submit: tuple[str, str, bytes], ids: lis
     await connection.close()
 
 
-GOALS: dict[type[Pace], str] = {_Submits: "submit p99 < 50 ms", Pace: "poll p99 < 20 ms"}
+GOALS: dict[type[Pace], str] = {Submits: "submit p99 < 50 ms", Pace: "poll p99 < 20 ms"}
 
 
 def _cpu_seconds(running: System) -> float:
@@ -170,7 +158,7 @@ def _cpu_seconds(running: System) -> float:
 
 def _waits(pace: Pace) -> str:
     half, most = (percentile(pace.seconds, share) for share in (0.5, 0.99))
-    kind = "submit" if isinstance(pace, _Submits) else "poll"
+    kind = "submit" if isinstance(pace, Submits) else "poll"
     return (
         f"{kind} at {pace.rate:g}/s p50 {half:.1f} ms, p99 {most:.1f} ms "
         f"({_answers(pace.statuses)})"

@@ -1,6 +1,7 @@
 """A lean HTTP client, so that what is measured is the server."""
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 
@@ -70,6 +71,21 @@ class Pace:
 
     def heard(self, body: bytes) -> None:
         """An answer's body."""
+
+
+class Submits(Pace):
+    """Adds the jobs that were made to `ids`, of which the latest `most` are kept."""
+
+    def __init__(
+        self, place: tuple[str, int], rate: float, connections: int, ids: list[str], most: int = 0
+    ) -> None:
+        super().__init__(*place, rate, connections)
+        self._ids, self._most = ids, most
+
+    def heard(self, body: bytes) -> None:
+        self._ids.append(json.loads(body)["id"])
+        if self._most:
+            del self._ids[: -self._most]
 
 
 def percentile(seconds: list[float], share: float) -> float:

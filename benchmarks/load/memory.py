@@ -2,27 +2,16 @@
 
 import asyncio
 import itertools
-import json
 from collections.abc import Callable
 
 from benchmarks.load import noop
-from benchmarks.load.client import Connection, Pace
+from benchmarks.load.client import Connection, Pace, Submits
 
 SUBMITS, POLLS = 5.0, 50.0
 """Each second: work for an API process, but none that it falls behind of."""
 LISTENERS = 20
 UPLOAD_SECONDS = 10.0
 LOOK_SECONDS = 30.0
-
-
-class _Submits(Pace):
-    """Remembers the latest jobs."""
-
-    ids: list[str]
-
-    def heard(self, body: bytes) -> None:
-        self.ids.append(json.loads(body)["id"])
-        del self.ids[:-1000]
 
 
 class Work:
@@ -55,8 +44,7 @@ class Work:
         return looked.result()
 
     async def _paces(self) -> None:
-        submits = _Submits(*self._place, SUBMITS, 5)
-        submits.ids = self._ids
+        submits = Submits(self._place, SUBMITS, 5, self._ids, most=1000)
         polls, numbers = Pace(*self._place, POLLS, 10), itertools.count()
         connection = Connection(*self._place)
         submits.heard((await connection.ask("POST", "/v1/jobs", self._spec))[1])
