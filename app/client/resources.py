@@ -92,6 +92,7 @@ class SweepState(Seen):
     id: str
     name: str | None
     created_at: datetime
+    expires_at: datetime | None = None
     done: bool
     counts: dict[Status, int]
     share: float

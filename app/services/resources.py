@@ -28,7 +28,7 @@ def moment(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def _expiry(since: float | None, days: float) -> datetime | None:
+def expiry(since: float | None, days: float) -> datetime | None:
     """When what is kept for so many days goes; None where it is kept for good."""
     return moment(since + days * 86_400) if since is not None and days else None
 
@@ -189,7 +189,7 @@ def _upload(row: ModelRow | DatasetRow, kept_days: float) -> dict[str, Any]:
     return {
         "id": row.id,
         "created_at": moment(row.created_at),
-        "expires_at": _expiry(row.created_at, kept_days),
+        "expires_at": expiry(row.created_at, kept_days),
         "filename": row.filename,
         "bytes": row.bytes,
         "sha256": row.sha256,
@@ -213,7 +213,7 @@ def job_resource(
             "created_at": moment(row.created_at),
             "started_at": moment(row.started_at),
             "finished_at": moment(row.finished_at),
-            "expires_at": _expiry(row.finished_at, kept_days),
+            "expires_at": expiry(row.finished_at, kept_days),
             "attempt": row.fence,
             "cancel_requested": row.cancel_requested,
             "queue_position": queue_position,

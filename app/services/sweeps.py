@@ -25,7 +25,7 @@ from app.services import audit
 from app.services.dispatch import dispatch
 from app.services.idempotency import Answer, fingerprint, once
 from app.services.jobs import Jobs, check_references, stop
-from app.services.resources import moment
+from app.services.resources import expiry, moment
 from app.services.uploads import forget_files
 
 
@@ -52,6 +52,9 @@ class SweepResource(Record):
     id: str = Field(examples=["swp_example"])
     name: str | None
     created_at: datetime
+    expires_at: datetime | None = None
+    """The job that ended first is deleted then, with its files, and the others as they ended; null
+    where jobs are kept, and while none has ended."""
     done: bool
     """True when all of its jobs have ended, however."""
     counts: dict[Status, int]
@@ -100,7 +103,7 @@ class Sweeps:
                 job.sweep_id, job.sweep_index, job.varied = row.id, index, member.varied
             session.flush()
             audit.record(session, self.caller, "sweep.submit", row.id, jobs=len(specs))
-            body = _resource(row, _rows(session, row.id)).model_dump(mode="json", by_alias=True)
+            body = self._resource(session, row).model_dump(mode="json", by_alias=True)
             return Answer(status=202, location=f"/v1/sweeps/{row.id}", body=body)
 
         print_ = fingerprint("sweep", sweep.model_dump(mode="json"))
@@ -128,7 +131,7 @@ class Sweeps:
     def get(self, id_: str) -> SweepResource:
         """One sweep. Raises `NotFound`."""
         with self.database.read() as session:
-            return _resource(self._found(session, id_), _rows(session, id_))
+            return self._resource(session, self._found(session, id_))
 
     def newest(self, limit: int, cursor: str | None) -> list[SweepResource]:
         """Newest first, from below the cursor."""
@@ -141,7 +144,7 @@ class Sweeps:
         if cursor is not None:
             query = query.where(SweepRow.id < cursor)
         with self.database.read() as session:
-            return [_resource(row, _rows(session, row.id)) for row in session.scalars(query)]
+            return [self._resource(session, row) for row in session.scalars(query)]
 
     def table(self, id_: str) -> str:
         """The comparison as CSV: a line for each job. Raises `NotFound`."""
@@ -155,7 +158,7 @@ class Sweeps:
                 stop(session, job)
             audit.record(session, self.caller, "sweep.cancel", id_)
             session.flush()
-            return _resource(row, _rows(session, id_))
+            return self._resource(session, row)
 
     def retry(self, id_: str) -> SweepResource:
         """Queue its failed and cancelled jobs again; what succeeded stays.
@@ -194,6 +197,9 @@ class Sweeps:
         for job in jobs:
             forget_files(self.jobs.store, f"jobs/{job.id}")
 
+    def _resource(self, session: Session, row: SweepRow) -> SweepResource:
+        return _resource(row, _rows(session, row.id), self.jobs.settings.retention_days_jobs)
+
     def _found(self, session: Session, id_: str) -> SweepRow:
         row = session.get(SweepRow, id_)
         if row is None or row.owner != self.caller.owner:
@@ -214,6 +220,7 @@ def _rows(session: Session, sweep: str) -> Sequence[Row[Any]]:
         select(
             JobRow.id,
             JobRow.state,
+            JobRow.finished_at,
             JobRow.varied,
             JobRow.progress,
             JobRow.error,
@@ -225,7 +232,7 @@ def _rows(session: Session, sweep: str) -> Sequence[Row[Any]]:
     ).all()
 
 
-def _resource(sweep: SweepRow, rows: Sequence[Row[Any]]) -> SweepResource:
+def _resource(sweep: SweepRow, rows: Sequence[Row[Any]], kept_days: float) -> SweepResource:
     after = [State.model_validate(row.after) if row.after else None for row in rows]
     front = on_front([None if state is None else _point(state) for state in after])
     jobs = tuple(
@@ -241,11 +248,13 @@ def _resource(sweep: SweepRow, rows: Sequence[Row[Any]]) -> SweepResource:
         for row, state, best in zip(rows, after, front, strict=True)
     )
     states = [job.status for job in jobs]
+    first = min((row.finished_at for row in rows if row.finished_at), default=None)
     base = f"/v1/sweeps/{sweep.id}"
     return SweepResource(
         id=sweep.id,
         name=sweep.spec["name"],
         created_at=moment(sweep.created_at),
+        expires_at=expiry(first, kept_days),
         done=all(state.done for state in states),
         counts={state: states.count(state) for state in Status if state in states},
         share=sum(job.share for job in jobs) / len(jobs) if jobs else 1.0,

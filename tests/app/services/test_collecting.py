@@ -25,6 +25,7 @@ from app.domain.upload import UploadState
 from app.services import lifecycle, quotas, segments
 from app.services.collecting import Collector
 from app.services.resumable import Resumable
+from app.services.sweeps import Sweeps
 from tests.app.services.conftest import World, world_on
 
 DAY = 86_400
@@ -246,13 +247,19 @@ def test_resources_say_when_they_go(database: Database, queue: CeleryQueue, tmp_
     for shown in (world.uploads.model("mdl_1"), world.uploads.dataset("dts_1")):
         assert shown.expires_at is not None
         assert (shown.expires_at - shown.created_at).total_seconds() == 1.5 * DAY
-    attempt = world.attempt()
+    attempt, _ = world.attempt(), world.job()
+    with world.database.write() as session:
+        session.add(SweepRow(id="swp_1", created_at=0.0, spec={"name": None}))
+        session.execute(update(JobRow).values(sweep_id="swp_1"))
+    sweeps = Sweeps(world.jobs)
     assert world.jobs.get(attempt.job).expires_at is None
+    assert sweeps.get("swp_1").expires_at is None
     publish(world, attempt)
     job = world.jobs.get(attempt.job)
     assert job.expires_at is not None
     assert job.finished_at is not None
     assert (job.expires_at - job.finished_at).days == 30
+    assert sweeps.get("swp_1").expires_at == job.expires_at, "the first to go"
 
 
 # --- quotas ------------------------------------------------------------------------------------

@@ -887,8 +887,9 @@ export interface components {
          * @description As small as possible while at most so much accuracy is lost.
          *
          *     Candidates are pruned and trained one after the other, each as the rest of the spec says, and
-         *     judged on the validation samples: the loss and one standard error of it must be within the
-         *     limit. The test samples choose nothing: they give the final figure.
+         *     judged on the validation samples: with 95 % confidence, the loss must be within the limit.
+         *     Where no validation split is stored, half of a stored test split judges, since training samples
+         *     would flatter. The other test samples choose nothing: they give the final figure.
          */
         AccuracyDropTarget: {
             /**
@@ -3423,6 +3424,12 @@ export interface components {
              * Format: date-time
              */
             created_at: string;
+            /**
+             * Expires At
+             * @description The job that ended first is deleted then, with its files, and the others as they ended; null
+             *     where jobs are kept, and while none has ended.
+             */
+            expires_at?: string | null;
             /**
              * Done
              * @description True when all of its jobs have ended, however.

@@ -22,6 +22,7 @@ export default function SweepPage({ id }: { id: string }) {
       <h1>{sweep.name ?? "Sweep"}</h1>
       <p className="soft">
         {sweep.jobs.length} jobs, begun {when(sweep.created_at)}
+        {sweep.expires_at && `; the first of them is deleted on ${when(sweep.expires_at)}`}
       </p>
       <Failure error={error} />
       <Standing sweep={sweep} />

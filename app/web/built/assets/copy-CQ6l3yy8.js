@@ -1,4 +1,4 @@
-import{a as e,n as t,t as n}from"./jsx-runtime-Wy9s6hX0.js";import{h as r,o as i,p as a}from"./index-BkaKFYb6.js";import{c as o,i as s}from"./hooks-C1rPKWDi.js";/* empty css                */var c=e(t(),1),l=e=>/^[\w@%+=:,./-]+$/.test(e)?e:`'${e.replaceAll(`'`,`'\\''`)}'`,u=e=>JSON.stringify(e,null,2);function d(e,t,{server:n,keyed:r}){let i=r?` \\
+import{a as e,n as t,t as n}from"./jsx-runtime-Wy9s6hX0.js";import{h as r,o as i,p as a}from"./index-TVHHuTp1.js";import{c as o,i as s}from"./hooks-DI-OzUYF.js";/* empty css                */var c=e(t(),1),l=e=>/^[\w@%+=:,./-]+$/.test(e)?e:`'${e.replaceAll(`'`,`'\\''`)}'`,u=e=>JSON.stringify(e,null,2);function d(e,t,{server:n,keyed:r}){let i=r?` \\
   -H "Authorization: Bearer $SECATEUR_API_KEY"`:``;return`curl --fail-with-body ${l(`${n}/v1/${t}s`)}${i} \\\n  --json ${l(u(e))}\n`}function f(e,t,{server:n}){let r=t===`job`?`    job = secateur.jobs.submit(spec)
     result = job.wait()
     print(result.verdict)
