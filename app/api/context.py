@@ -19,8 +19,10 @@ from app.services.examples import Examples
 from app.services.jobs import Jobs
 from app.services.keys import Keys
 from app.services.reading import Reading
+from app.services.resources import as_json
 from app.services.resumable import Resumable
 from app.services.sweeps import Sweeps
+from app.services.together import Together
 from app.services.uploads import Uploads
 from app.services.watching import Watch
 from app.services.webhooks import Webhooks
@@ -46,6 +48,8 @@ class Context:
     webhooks: Webhooks
     examples: Examples
     watch: Watch
+    polls: Together[tuple[str, str], str]
+    """Jobs as JSON, by owner and id."""
 
     @classmethod
     def build(cls, settings: Settings) -> "Context":
@@ -75,6 +79,7 @@ class Context:
             Webhooks(database, settings),
             Examples(uploads, jobs),
             Watch(database),
+            Together(lambda asked: {key: as_json(job) for key, job in jobs.look(asked).items()}),
         )
 
     def of(self, caller: Caller) -> "Context":

@@ -6,7 +6,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Body, Query, Response
 from fastapi.responses import JSONResponse
 
-from app.api.context import Context, Ctx, Cursor, IdempotencyKey, Limit
+from app.api.context import Ctx, Cursor, IdempotencyKey, Limit
 from app.api.forms import JobId, created
 from app.api.paging import Page, page
 from app.api.problems import responses
@@ -14,7 +14,8 @@ from app.domain.base import Text
 from app.domain.job import Status
 from app.domain.metrics import Plan
 from app.domain.spec import PruningSpec
-from app.services.resources import JobResource
+from app.services.jobs import no_job
+from app.services.resources import JobResource, as_json
 
 router = APIRouter(prefix="/v1", tags=["jobs"], responses=responses(422, 503))
 
@@ -118,16 +119,17 @@ def list_jobs(
 )
 async def get_job(ctx: Ctx, job_id: JobId) -> Response:
     """Status, progress, and in the end the metrics or the error."""
+    if ctx.examples.is_one(job_id):
+        job_id = await to_thread.run_sync(ctx.examples.ensure, job_id)
     # It is what people ask for most, and handing it to a thread costs more than a local read.
-    if ctx.database.in_process and not ctx.examples.is_one(job_id):
-        return _job(ctx, job_id)
-    return await to_thread.run_sync(_job, ctx, job_id)
-
-
-def _job(ctx: Context, job_id: str) -> Response:
-    job_id = ctx.examples.ensure(job_id)
-    # As a resource it would be checked again before it is written.
-    return Response(ctx.jobs.get(job_id).model_dump_json(by_alias=True), media_type=JSON)
+    if ctx.database.in_process:
+        shown = as_json(ctx.jobs.get(job_id))
+    else:
+        found = await ctx.polls.find((ctx.jobs.caller.owner, job_id))
+        if found is None:
+            raise no_job(job_id)
+        shown = found
+    return Response(shown, media_type=JSON)
 
 
 @router.post(

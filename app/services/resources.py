@@ -196,6 +196,11 @@ def _upload(row: ModelRow | DatasetRow, kept_days: float) -> dict[str, Any]:
     }
 
 
+def as_json(resource: Record) -> str:
+    """As the API answers it; given to FastAPI as an object it would be checked once more."""
+    return resource.model_dump_json(by_alias=True)
+
+
 def job_resource(
     row: JobRow,
     kept_days: float,
