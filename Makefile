@@ -19,7 +19,7 @@ help:
 
 setup: $(READY)
 
-# Compiled at once: jobs run as users who may not write bytecode, and each would compile TensorFlow anew.
+# Compiled at once: a worker that may not write bytecode would compile TensorFlow anew at each start.
 $(READY): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Secateur needs Python 3.11, 3.12 or 3.13 on PATH; none was found. Install one, or name it: make PYTHON=/path/to/python"; exit 1; }
 	@command -v uv >/dev/null 2>&1 || test -x .uv/bin/uv || { $(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet uv; }

@@ -15,8 +15,8 @@ SHOWN = ("keras", "tensorflow")
 """Named even where all is well."""
 MOST_BARE = 0.5
 COMPILE = (
-    "Every job compiles the rest anew, which doubles the time until it begins: its user may not "
-    "keep it. Once: python -m compileall -q {}"
+    "A worker that may not keep it compiles the rest anew at each start, which doubles the time "
+    "until its first job begins. Once: python -m compileall -q {}"
 )
 
 
@@ -37,7 +37,7 @@ def versions() -> Iterator[Check]:
 
 
 def _bytecode() -> Iterator[Check]:
-    """Whether a job's process must compile what it imports: it may write nothing of it down."""
+    """Whether workers must compile what they import, and perhaps may not write it down."""
     folders = [
         Path(spec.origin).parent for name in SHOWN if (spec := find_spec(name)) and spec.origin
     ]

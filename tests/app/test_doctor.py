@@ -70,7 +70,7 @@ def test_little_room_is_a_warning_and_none_a_failure(
         assert one(found, "disk of jobs").state == state
 
 
-def test_packages_that_every_job_would_compile_anew_are_a_warning(
+def test_packages_that_workers_would_compile_anew_are_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("__init__", "layers"):
