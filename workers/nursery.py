@@ -97,8 +97,11 @@ class Template:
         return self._process.wait()
 
     def last_words(self) -> bytes:
-        """What it wrote."""
-        return self._log.read_bytes()
+        """What it wrote, where that is still there."""
+        try:
+            return self._log.read_bytes()
+        except OSError:
+            return b""
 
     def ended_by_itself(self) -> bool:
         """Whether the process comes to its end, whose socket is closed already."""
@@ -169,7 +172,9 @@ class Copy:
         """End it and what it has started. One that has yet to begin takes its template along."""
         if self.returncode is not None:
             return
-        if self._began(PATIENCE_SECONDS if self._template.ready else 0.0):
+        if not self._template.alive():
+            self._lost(gone=True)  # The copy has ended too, and its number may be another's.
+        elif self._began(PATIENCE_SECONDS if self._template.ready else 0.0):
             kill_group(self._pid)
         elif self.returncode is None:
             self._lost()
@@ -188,8 +193,9 @@ class Copy:
             self._lost(gone=True)
             return None
         told = self._answered(PATIENCE_SECONDS)
-        if told is None and self.returncode is None:
-            self._lost()
+        if self.returncode is None and (told is None or told.pid != self._pid):
+            self._lost()  # What comes later would be taken for an answer to something else.
+            return None
         return told
 
     def _answered(self, seconds: float) -> Answer | None:
@@ -204,6 +210,8 @@ class Copy:
     def _lost(self, *, gone: bool = False) -> None:
         """Without its template, and so ended with it."""
         ended = gone and self._template.ended_by_itself()
+        if self._pid and self._template.alive():
+            kill_group(self._pid)
         self._template.kill()
         status = self._template.status()
         # Where it came to its end by itself before it had copied itself, it could not import.

@@ -174,6 +174,7 @@ class Child:
     def close(self) -> None:
         """End the process, forget its folder."""
         self.end()
+        self._lines.close()
         for pipe in (self._process.stdin, self._process.stdout):
             try:
                 pipe.close()
@@ -249,6 +250,9 @@ class _Lines:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._descriptor, selectors.EVENT_READ)
         self._rest = b""
+
+    def close(self) -> None:
+        self._selector.close()
 
     def read(self, seconds: float) -> list[bytes] | None:
         if not self._selector.select(seconds):

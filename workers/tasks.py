@@ -87,6 +87,9 @@ class Doorway:
                 ).run()
             finally:
                 child.close()
+                if not self.draining():
+                    # It may have ended with the job: the next one shall not wait for an import.
+                    self.nursery.prepare()
             log.info("ended", status=str(ended) if ended else "not ours")
         except SecateurError as error:
             # The row is untouched, or its lease runs out: the reaper brings the job back.

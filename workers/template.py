@@ -11,6 +11,7 @@ are several all the same, or nobody knows, a program of its own is started, whic
 
 import gc
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
+
+import numpy as np
 
 from app.confinement.kernel import LINUX
 from app.confinement.process import die_with_parent
@@ -27,6 +30,7 @@ from workers.copying import Answer, Question, answer, hear
 
 NAME = "secateur-job"
 """What `ps -o comm` and `top` call a copy."""
+SLOWLY = b"the template has several threads: this process imports TensorFlow itself\n"
 
 
 def main(loads: "Callable[[], child.Work]" = child.load) -> None:
@@ -50,7 +54,6 @@ class Template:
     def __init__(self, worker: socket.socket, work: "child.Work") -> None:
         self.worker = worker
         self.work = work
-        self._programs: dict[int, subprocess.Popen[bytes]] = {}
 
     def serve(self) -> None:
         """Until the worker closes its end."""
@@ -82,9 +85,11 @@ class Template:
             os.dup2(stream, number)
         folder = Path(confines.folder)
         os.chdir(folder)
+        own = environment(folder)  # Which asks the present one for what may be passed on.
         os.environ.clear()
-        os.environ.update(environment(folder))
+        os.environ.update(own)
         tempfile.tempdir = None  # Found out anew, from the environment.
+        np.random.seed()  # The global generator; Python's own sees to itself.
         Path("/proc/self/comm").write_text(NAME)
         child.leave(child.live(confines, lambda: self.work))
 
@@ -92,6 +97,7 @@ class Template:
 def _started(confines: Confines, streams: Sequence[int]) -> int:
     folder = Path(confines.folder)
     inputs, outputs, errors = streams
+    os.write(errors, SLOWLY)
     started = subprocess.Popen(
         [*child.PROGRAM, confines.model_dump_json()],
         stdin=inputs,
@@ -106,7 +112,10 @@ def _started(confines: Confines, streams: Sequence[int]) -> int:
 
 
 def _reaped(pid: int) -> Answer:
-    found, status, used = os.wait4(pid, os.WNOHANG)
+    try:
+        found, status, used = os.wait4(pid, os.WNOHANG)
+    except ChildProcessError:
+        return Answer(pid=pid, status=-signal.SIGKILL)  # Asked for once too often.
     if not found:
         return Answer(pid=pid)
     return Answer(

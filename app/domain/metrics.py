@@ -215,6 +215,8 @@ class Metrics(Record):
     """Whether metrics compare with the original's answers, because the data have no targets."""
     loss: str | None = None
     peak_memory_bytes: int
+    """Of the job's process. Libraries that it shares with the template of jobs' processes count as
+    far as it has used them."""
     seed: int
     versions: dict[str, str]
     device: str

@@ -178,6 +178,7 @@ found = {
     "descriptors": sorted(int(name) for name in os.listdir("/proc/self/fd"))[:-1],
     "environment": sorted(os.environ),
     "user": os.getuid(),
+    "gpus": os.environ["CUDA_VISIBLE_DEVICES"],
     "seccomp": flags("Seccomp:"),
     "no_new_privileges": flags("NoNewPrivs:"),
     "capabilities": flags("CapEff:"),

@@ -75,12 +75,14 @@ def test_nothing_gets_out(
     if imports != "pass" and os.getuid() != 0:
         pytest.skip("TensorFlow's threads are the same whoever starts them: seen as root")
     monkeypatch.setenv("SECATEUR_SECRET", "hidden")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     found = escaped(prison, tmp_path, imports)
     assert {k: v for k, v in found["escapes"].items() if v != "denied"} == {}
     assert {k: v for k, v in found["needed"].items() if v != "possible"} == {}
     # Input, output, log, and the pipe to the parent.
     assert found["descriptors"] == [0, 1, 2, 3]
     assert "SECATEUR_SECRET" not in found["environment"]
+    assert found["gpus"] == "-1", "what a worker's environment says of GPUs reaches its jobs"
     # TensorFlow sets some for itself.
     assert found["tensorflow"] or set(found["environment"]) <= ALLOWED | {"LC_CTYPE"}
     assert set(found["seccomp"]) == {2}

@@ -1,6 +1,7 @@
 """Jobs' processes are copies of a template: how they come to be, and how they end."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -143,6 +144,7 @@ def test_a_template_of_several_threads_starts_programs_instead(
     child = kept.take()
     until_ready(child)
     assert "workers.child" in psutil.Process(child.pid).cmdline()
+    assert "imports TensorFlow itself" in child.log.read_text()
     child.kill()
     assert child.exit_status() == -signal.SIGKILL
     child.close()
@@ -167,3 +169,31 @@ def test_folders_are_gone(kept: Nursery, tmp_path: Path, monkeypatch: pytest.Mon
     child.close()
     kept.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_is_not_killed_by_its_number_once_its_template_is_gone(
+    kept: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number may be another's by then."""
+    child = kept.take()
+    until_ready(child)
+    template = psutil.Process(psutil.Process(child.pid).ppid())
+    template.kill()
+    template.wait()
+    monkeypatch.setattr(nursery, "kill_group", lambda leader: pytest.fail(f"{leader} was killed"))
+    child.kill()
+    assert child.exit_status() == -signal.SIGKILL
+    child.close()
+
+
+def test_a_template_whose_log_was_tidied_away_ends_a_job_all_the_same(
+    kept: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nursery.tempfile, "tempdir", str(tmp_path))
+    kept.prepare()
+    (folder,) = tmp_path.iterdir()
+    shutil.rmtree(folder)
+    kept._template.kill()  # type: ignore[union-attr]
+    child = Child(Limits.of(Settings()), kept._template.copy)  # type: ignore[union-attr]
+    assert child.exit_status() == -signal.SIGKILL
+    child.close()
