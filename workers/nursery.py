@@ -92,10 +92,6 @@ class Template:
         """Whether the process still runs."""
         return self._process.poll() is None
 
-    def status(self) -> int:
-        """How it ended, waited for."""
-        return self._process.wait()
-
     def last_words(self) -> bytes:
         """What it wrote, where that is still there."""
         try:
@@ -111,10 +107,10 @@ class Template:
             return False
         return True
 
-    def kill(self) -> None:
-        """End it at once; copies end with it."""
+    def kill(self) -> int:
+        """End it at once, and copies with it: how it ended, also where that was before."""
         self._process.kill()
-        self._process.wait()
+        return self._process.wait()
 
     def close(self) -> None:
         """End it, forget its folder."""
@@ -212,8 +208,7 @@ class Copy:
         ended = gone and self._template.ended_by_itself()
         if self._pid and self._template.alive():
             kill_group(self._pid)
-        self._template.kill()
-        status = self._template.status()
+        status = self._template.kill()
         # Where it came to its end by itself before it had copied itself, it could not import.
         self.returncode = status if ended and not self._pid and status else -signal.SIGKILL
         if not self._pid:

@@ -190,16 +190,7 @@ class Program:
     """A program of its own."""
 
     def __init__(self, program: tuple[str, ...], confines: Confines, log: IO[bytes]) -> None:
-        folder = Path(confines.folder)
-        self._started = subprocess.Popen(
-            [*program, confines.model_dump_json()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            cwd=folder,
-            env=environment(folder),
-            process_group=0,
-        )
+        self._started = start(program, confines, subprocess.PIPE, subprocess.PIPE, log)
         assert self._started.stdin is not None
         assert self._started.stdout is not None
         self.stdin, self.stdout = self._started.stdin, self._started.stdout
@@ -225,6 +216,30 @@ class Program:
         """As `Process` says."""
         if self._started.returncode is None:  # Waited for, the number may be another's by now.
             kill_group(self.pid)
+
+
+def start(
+    program: tuple[str, ...],
+    confines: Confines,
+    inputs: int,
+    outputs: int,
+    errors: int | IO[bytes],
+) -> subprocess.Popen[bytes]:
+    """A program with its `Confines` as one more argument, in a folder and a group of its own.
+
+    Args:
+        inputs, outputs, errors: as `subprocess.Popen` takes them.
+    """
+    folder = Path(confines.folder)
+    return subprocess.Popen(
+        [*program, confines.model_dump_json()],
+        stdin=inputs,
+        stdout=outputs,
+        stderr=errors,
+        cwd=folder,
+        env=environment(folder),
+        process_group=0,
+    )
 
 
 def kill_group(leader: int) -> None:

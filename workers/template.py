@@ -13,7 +13,6 @@ import gc
 import os
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from app.confinement.process import die_with_parent
 from workers import child
 from workers.confinement import Confines, environment
 from workers.copying import Answer, Question, answer, hear
+from workers.parent import start
 
 NAME = "secateur-job"
 """What `ps -o comm` and `top` call a copy."""
@@ -95,18 +95,9 @@ class Template:
 
 
 def _started(confines: Confines, streams: Sequence[int]) -> int:
-    folder = Path(confines.folder)
     inputs, outputs, errors = streams
     os.write(errors, SLOWLY)
-    started = subprocess.Popen(
-        [*child.PROGRAM, confines.model_dump_json()],
-        stdin=inputs,
-        stdout=outputs,
-        stderr=errors,
-        cwd=folder,
-        env=environment(folder),
-        process_group=0,
-    )
+    started = start(child.PROGRAM, confines, inputs, outputs, errors)
     started.returncode = 0  # Its end is waited for by number.
     return started.pid
 

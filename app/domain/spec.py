@@ -14,7 +14,6 @@ from app.domain.choices import Named, Share, wrong
 from app.domain.criteria import VariationalDropoutCriterion
 from app.domain.prune import (
     CALIBRATED,
-    AccuracyDropTarget,
     Export,
     HeadGranularity,
     LayerGranularity,
@@ -178,7 +177,7 @@ class PruningSpec(Strict):
                 "evaluate.metrics",
                 "evaluate.metrics needs a dataset: name one, or leave metrics out",
             )
-        if self.dataset is None and isinstance(self.prune.target, AccuracyDropTarget):
+        if self.dataset is None and self.prune.judges:
             raise wrong(
                 "prune.target",
                 "an accuracy_drop target measures accuracy: name a dataset, or use a target such "
@@ -228,7 +227,7 @@ class PruningSpec(Strict):
                 "a dense control is trained from scratch: give a dataset and fine_tune, or leave "
                 "control out",
             )
-        if isinstance(self.prune.target, AccuracyDropTarget):
+        if self.prune.judges:
             raise wrong(
                 "control",
                 "a control is as large as a pruned model, and accuracy_drop finds out how large "
